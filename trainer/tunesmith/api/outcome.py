@@ -1,0 +1,143 @@
+"""How a run ended, and what follows from it: the one message that passes from the trainer to whoever started it.
+
+The trainer writes an Outcome to result.json and the submitter pod leaves it as its termination message; `next_attempt`
+is the recovery policy, used by the operator on a cluster and by `tunesmith run` on one machine alike.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tunesmith.api.base import Record
+
+Reason = Literal[
+    "Succeeded",
+    "InvalidInput",  # the spec, the data or the model cannot work: trying again cannot help
+    "OutOfMemory",
+    "LossDiverged",  # the loss is NaN or infinite
+    "StorageFull",
+    "FolderInUse",
+    "Interrupted",  # asked to stop; a checkpoint was written
+    "WorkerLost",  # a node, a pod or a process went away
+    "OutcomeUnknown",  # no message was left
+    "InternalError",  # a defect of ours, or of a library
+]
+
+TERMINATION_MESSAGE_LIMIT = 4096
+"""Bytes of a container's termination message that Kubernetes keeps."""
+
+
+class Overrides(Record):
+    """What an attempt changes in the spec, after an earlier one failed."""
+
+    micro_batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Replaces training.microBatchSize after out-of-memory failures."""
+    learning_rate_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Multiplies training.learningRate after the loss diverged."""
+
+
+class Artifacts(Record):
+    """Where a run left what: addresses such as pvc://CLAIM/PATH on a cluster, paths on one machine."""
+
+    folder: str | None = None
+    """The run's folder."""
+    model: str | None = None
+    """The tuned model, loadable with from_pretrained."""
+    adapter: str | None = None
+    """The adapter, where model is the merged one."""
+    checkpoint: str | None = None
+    """The newest checkpoint."""
+    report: str | None = None
+    """The report."""
+
+
+class Interval(Record):
+    """An estimate with its 95% confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class MetricResult(Record):
+    """One metric of the evaluation."""
+
+    name: str
+    """perplexity, exactMatch, tokenF1."""
+    tuned: Interval
+    """Of the tuned model."""
+    base: Interval | None = None
+    """Of the model that training started from."""
+
+
+class EvaluationResult(Record):
+    """The evaluation's figures; the rows are in the run's folder."""
+
+    rows: int
+    """How many test rows were used."""
+    metrics: Annotated[list[MetricResult], Field(max_length=64)]
+
+
+class Outcome(Record):
+    """How a training run or an evaluation ended."""
+
+    reason: Reason
+    message: str = ""
+    """One sentence: what happened, and what to do about it."""
+    attempt: int = 1
+    """Which attempt this was."""
+    step: int | None = None
+    """The last finished optimizer step."""
+    total_steps: int | None = None
+    metrics: dict[str, float] = {}
+    """The last values by name: loss, validation/loss, tokens_per_second."""
+    artifacts: Artifacts = Artifacts()
+    evaluation: EvaluationResult | None = None
+    """Set by the evaluation."""
+
+    def to_termination_message(self) -> str:
+        """As JSON of at most 4 KiB; what does not fit is cut from the message, never from the figures."""
+        text = self.model_dump_json(exclude_none=True)
+        excess = len(text.encode()) - TERMINATION_MESSAGE_LIMIT
+        if excess <= 0:
+            return text
+        kept = self.message.encode()[: max(0, len(self.message.encode()) - excess - 16)].decode(errors="ignore")
+        return self.model_copy(update={"message": kept + "…"}).model_dump_json(exclude_none=True)
+
+
+class Retry(Record):
+    """Try again, from the last checkpoint."""
+
+    overrides: Overrides
+    counts: bool
+    """Whether the failure uses up one of spec.backoffLimit."""
+    explanation: str
+    """What the next attempt changes, for people."""
+
+
+def next_attempt(reason: Reason, overrides: Overrides, micro_batch_size: int) -> Retry | None:
+    """Decides what follows a failed attempt; None where trying again cannot help.
+
+    Args:
+        reason: why the attempt ended.
+        overrides: what that attempt had changed already.
+        micro_batch_size: training.microBatchSize of the spec.
+    """
+    match reason:
+        case "OutOfMemory":
+            size = overrides.micro_batch_size or micro_batch_size
+            if size == 1:
+                return None
+            halved = overrides.model_copy(update={"micro_batch_size": size // 2})
+            return Retry(overrides=halved, counts=True, explanation=f"microBatchSize {size} -> {size // 2}")
+        case "LossDiverged":
+            if overrides.learning_rate_scale < 1:
+                return None
+            lowered = overrides.model_copy(update={"learning_rate_scale": 0.5})
+            return Retry(overrides=lowered, counts=True, explanation="learningRate halved, from the last good checkpoint")
+        case "WorkerLost" | "Interrupted":
+            return Retry(overrides=overrides, counts=False, explanation="resumes from the last checkpoint")
+        case "OutcomeUnknown" | "InternalError":
+            return Retry(overrides=overrides, counts=True, explanation="resumes from the last checkpoint")
+        case "Succeeded" | "InvalidInput" | "StorageFull" | "FolderInUse":
+            return None

@@ -1,0 +1,61 @@
+"""What operator and trainer agree on inside a pod: where things are mounted, and the files that say what to do."""
+
+from pathlib import Path, PurePosixPath
+
+from tunesmith.api.base import Record
+from tunesmith.api.outcome import Overrides
+
+CONFIG_DIR = PurePosixPath("/etc/tunesmith")
+"""Where an attempt's ConfigMap is mounted."""
+JOB_FILE = "job.json"
+"""Key of the ConfigMap: the FineTuneJob with every reference to another job resolved to an address."""
+RUN_FILE = "run.json"
+"""Key of the ConfigMap: a RunConfig."""
+MOUNT_ROOT = PurePosixPath("/mnt/tunesmith")
+"""Claims are mounted at pvc/CLAIM below it, ConfigMaps at configmap/NAME."""
+METRICS_PORT = 9095
+"""Port of the trainer's /metrics (Prometheus) and /progress (JSON: a Progress) on every worker pod."""
+TERMINATION_LOG = PurePosixPath("/dev/termination-log")
+"""Where submitter and evaluation leave their Outcome."""
+TRAIN_COMMAND = "tunesmith train"
+"""The RayJob's entrypoint; fixed, so that nothing of a user's reaches a shell."""
+SUBMIT_COMMAND = ("tunesmith", "submit")
+"""The submitter container's command."""
+EVALUATE_COMMAND = ("tunesmith", "evaluate", "--pod")
+"""The evaluation container's command."""
+
+
+class RunConfig(Record):
+    """What a pod must know beyond the job."""
+
+    attempt: int
+    """Which attempt this is, counted from 1."""
+    folder: str
+    """The run's folder, as pvc://CLAIM/NAMESPACE/NAME-UID8."""
+    overrides: Overrides = Overrides()
+    """What this attempt changes in the spec."""
+
+
+def cluster_run_path(namespace: str, name: str, uid: str) -> str:
+    """A run's folder below its claim's root; a job that is made again under its name has another uid."""
+    return f"{namespace}/{name}-{uid[:8]}"
+
+
+class RunFolder:
+    """The names in a run's folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "config.json"
+        self.checkpoints = root / "checkpoints"
+        self.model = root / "model"
+        self.adapter = root / "adapter"
+        self.tokenizer = root / "tokenizer"
+        self.data = root / "data.json"
+        self.logs = root / "logs"
+        self.metrics = root / "metrics.jsonl"
+        self.result = root / "result.json"
+        self.evaluation = root / "evaluation"
+        self.report = root / "report.html"
+        self.lock = root / ".lock"
+        self.stop_request = root / ".stop"

@@ -1,0 +1,102 @@
+"""`tunesmith run`: trains and evaluates here what a file describes, one job after the other."""
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from tunesmith.api.job import FineTuneJob
+from tunesmith.api.load import InputError, Problem, load_jobs
+from tunesmith.api.outcome import Outcome, Reason
+from tunesmith.api.pod import RunFolder
+from tunesmith.cli.mounts import add_mount_argument
+
+EXIT_CODES: dict[Reason, int] = {"Succeeded": 0, "InvalidInput": 2, "FolderInUse": 2, "Interrupted": 130}
+"""Every other reason is 1."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("-f", "--filename", type=Path, required=True, help="a file with one or more FineTuneJobs")
+    parser.add_argument("--output", type=Path, help="the run's folder, for a file with one job (default: runs/NAME)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs' folders are (default: runs)")
+    parser.add_argument("--fresh", action="store_true", help="start over; what an earlier run left is moved aside")
+    add_mount_argument(parser)
+    parser.set_defaults(main=main)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Runs every job of the file in the order in which they depend on each other; stops at the first that fails."""
+    jobs = in_order(load_jobs(arguments.filename))
+    if arguments.output is not None and len(jobs) > 1:
+        raise InputError(Problem(f"goes with one job, but {arguments.filename} holds {len(jobs)}; use --runs", "--output"))
+    _quiet()
+    console = Console(highlight=False)
+    for job in jobs:
+        folder = RunFolder(arguments.output or arguments.runs / job.metadata.name)
+        outcome = run_job(job, folder, arguments, console)
+        if outcome.reason != "Succeeded":
+            print(f"{job.metadata.name}: {outcome.reason}: {outcome.message}", file=sys.stderr)
+            return EXIT_CODES.get(outcome.reason, 1)
+    return 0
+
+
+def in_order(jobs: list[FineTuneJob]) -> list[FineTuneJob]:
+    """The jobs of a file, each after the one whose model it starts from.
+
+    Raises:
+        InputError: jobs wait for each other.
+    """
+    names = {job.metadata.name for job in jobs}
+    waiting, ordered = list(jobs), []
+    while waiting:
+        done = {job.metadata.name for job in ordered}
+        ready = next((j for j in waiting if j.spec.model.job not in names or j.spec.model.job in done), None)
+        if ready is None:
+            listing = ", ".join(job.metadata.name for job in waiting)
+            raise InputError(Problem(f"{listing} wait for each other's models", "spec.model.source"))
+        waiting.remove(ready)
+        ordered.append(ready)
+    return ordered
+
+
+def run_job(job: FineTuneJob, folder: RunFolder, arguments: argparse.Namespace, console: Console) -> Outcome:
+    """Trains and evaluates one job, or shows what is there already if it has been done."""
+    from tunesmith.cli.progress import TrainingProgress
+    from tunesmith.evaluation.run import evaluate_job
+    from tunesmith.evaluation.table import evaluation_table
+    from tunesmith.launch.folder import open_folder, read_result
+    from tunesmith.launch.run import train_here
+    from tunesmith.sources import Resolver
+
+    console.rule(f"{job.metadata.name}", align="left")
+    ignored = [name for name in ("storage", "runtime") if name in job.spec.model_fields_set]
+    if ignored:
+        console.print(f"spec.{' and spec.'.join(ignored)}: ignored here; only a cluster uses it", style="dim")
+    resolver = Resolver(mounts=dict(arguments.mount), base=arguments.filename.parent, runs=arguments.runs)
+    with open_folder(folder, job, arguments.fresh):
+        outcome = read_result(folder.result)
+        if outcome is not None and outcome.reason == "Succeeded" and folder.model.exists():
+            console.print("has been trained already; --fresh starts over")
+        else:
+            with TrainingProgress(folder, console):
+                outcome = train_here(job, folder, resolver, console.print)
+        if outcome.reason == "Succeeded" and job.spec.evaluation is not None:
+            evaluated = evaluate_job(job, folder, resolver)
+            if evaluated.reason != "Succeeded":
+                return evaluated
+            console.print(evaluation_table(folder))
+    if outcome.reason == "Succeeded":
+        console.print(f"model: {folder.model}\nfolder: {folder.root}")
+    return outcome
+
+
+def _quiet() -> None:
+    """Keeps the libraries' own bars and notes off the terminal; warnings stay."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")

@@ -1,0 +1,120 @@
+"""Reads the rows of a data source: JSONL, Parquet, text, or a data set of the Hub."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tunesmith.api.dataset import DataSource
+from tunesmith.api.load import InputError, Problem
+from tunesmith.api.source import Location
+from tunesmith.sources import Resolver
+
+Row = dict[str, Any]
+
+TEXT_PIECE = 8192
+"""Characters after which a text file is cut into another row, at the next end of a line."""
+
+_FORMATS = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".txt": "text"}
+
+
+def read_rows(source: DataSource, resolver: Resolver, place: str) -> list[Row]:
+    """Every row of a data source, in the order of its files.
+
+    Args:
+        source: what to read.
+        resolver: finds it.
+        place: the field of the spec, for messages.
+
+    Raises:
+        InputError: it is not there, is empty, or a line is broken; names file and line.
+    """
+    assert source.source is not None
+    location = Location.parse(source.source)
+    if location.scheme == "hf":
+        rows = _read_hub(source, location, place)
+    else:
+        rows = [row for file, kind in _files(source, resolver.path(location, place), place) for row in _read(file, kind, place)]
+    if not rows:
+        raise InputError(Problem(f"{source.source} is empty: there is not a single row in it", place))
+    return rows
+
+
+def _files(source: DataSource, path: Path, place: str) -> Iterator[tuple[Path, str]]:
+    files = [path]
+    if path.is_dir():
+        files = sorted(f for f in path.rglob("*") if f.suffix in _FORMATS and f.is_file())
+        if not files:
+            raise InputError(Problem(f"{path} holds no .jsonl, .parquet or .txt file", place))
+    for file in files:
+        kind = source.format or _FORMATS.get(file.suffix)
+        if kind is None:
+            raise InputError(Problem(f"{file.name}: unknown extension; set format to jsonl, parquet or text", place))
+        yield file, kind
+
+
+def _read(file: Path, kind: str, place: str) -> Iterator[Row]:
+    try:
+        match kind:
+            case "jsonl":
+                yield from _read_jsonl(file, place)
+            case "text":
+                yield from _read_text(file)
+            case _:
+                yield from _read_parquet(file, place)
+    except UnicodeDecodeError as error:
+        raise InputError(Problem(f"is not UTF-8 text (byte {error.start})", place, file=str(file))) from None
+    except OSError as error:
+        raise InputError(Problem(f"cannot be read: {error.strerror or error}", place, file=str(file))) from None
+
+
+def _read_jsonl(file: Path, place: str) -> Iterator[Row]:
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                message = f"is broken JSON: {error.msg} at column {error.colno}"
+                raise InputError(Problem(message, place, number, str(file))) from None
+            if not isinstance(row, dict):
+                raise InputError(Problem("should be an object with the row's columns", place, number, str(file)))
+            yield row
+
+
+def _read_text(file: Path) -> Iterator[Row]:
+    piece: list[str] = []
+    size = 0
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            piece.append(line)
+            size += len(line)
+            if size >= TEXT_PIECE:
+                yield {"text": "".join(piece)}
+                piece, size = [], 0
+    if size:
+        yield {"text": "".join(piece)}
+
+
+def _read_parquet(file: Path, place: str) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        yield from pyarrow.parquet.read_table(file).to_pylist()
+    except pyarrow.ArrowInvalid as error:
+        raise InputError(Problem(f"is not a Parquet file: {error}", place, file=str(file))) from None
+
+
+def _read_hub(source: DataSource, location: Location, place: str) -> list[Row]:
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(
+            location.name, source.config, split=source.split or "train", revision=location.revision
+        )
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(Problem(f"{source.source} cannot be loaded from the Hub: {reason}", place)) from None
+    return list(loaded)

@@ -1,0 +1,1 @@
+"""Starts the workers of a run and decides what follows a failure."""

@@ -1,0 +1,95 @@
+"""A run's folder: whose it is, whether it is in use, and whether it may be gone on with."""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from tunesmith.api.identity import differing_fields, identity_fields, identity_hash
+from tunesmith.api.job import FineTuneJob
+from tunesmith.api.load import InputError, Problem
+from tunesmith.api.outcome import Outcome
+from tunesmith.api.pod import RunFolder
+
+_VERSIONS = ("tunesmith", "torch", "transformers", "accelerate", "peft", "bitsandbytes", "deepspeed", "ray")
+
+
+@contextmanager
+def open_folder(folder: RunFolder, job: FineTuneJob, fresh: bool = False) -> Iterator[None]:
+    """Holds a run's folder for one run at a time.
+
+    Args:
+        folder: made where it is missing.
+        job: what is to run in it.
+        fresh: moves an earlier run aside instead of going on with it.
+
+    Raises:
+        InputError: another run is using the folder, or it belongs to a job with another meaning; names the fields.
+    """
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+        lock = folder.lock.open("a")
+    except OSError as error:
+        raise InputError(Problem(f"cannot be written: {error.strerror}", file=str(folder.root))) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(Problem("is in use by another run; wait for it, or choose another --output", file=str(folder.root))) from None
+        if fresh:
+            _move_aside(folder)
+        _claim(folder, job)
+        folder.stop_request.unlink(missing_ok=True)
+        yield
+
+
+def _claim(folder: RunFolder, job: FineTuneJob) -> None:
+    fields = identity_fields(job.spec)
+    if folder.config.exists():
+        try:
+            earlier = json.loads(folder.config.read_text(encoding="utf-8"))["fields"]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(Problem("is damaged; start over with --fresh", file=str(folder.config))) from None
+        differing = differing_fields(fields, earlier)
+        if differing:
+            message = f"holds a run of another meaning: {', '.join(differing)} differ; start over with --fresh, or choose another --output"
+            raise InputError(Problem(message, file=str(folder.root)))
+    config = {
+        "identity": identity_hash(job.spec),
+        "fields": fields,
+        "job": job.model_dump(mode="json", exclude={"status"}, exclude_none=True),
+        "versions": {name: version(name) for name in _VERSIONS},
+    }
+    partial = folder.config.with_suffix(".partial")
+    partial.write_text(json.dumps(config, indent=1), encoding="utf-8")
+    partial.replace(folder.config)
+
+
+def _move_aside(folder: RunFolder) -> None:
+    """Nothing is lost: what an earlier run left goes to a folder beside."""
+    old = [path for path in folder.root.iterdir() if path != folder.lock]
+    if not old:
+        return
+    target = folder.root.with_name(f"{folder.root.name}-before-{datetime.now():%Y%m%d-%H%M%S}")
+    target.mkdir()
+    for path in old:
+        shutil.move(path, target / path.name)
+
+
+def write_result(folder: RunFolder, outcome: Outcome) -> None:
+    """Leaves how a run ended in result.json."""
+    partial = folder.result.with_suffix(".partial")
+    partial.write_text(outcome.model_dump_json(indent=1, exclude_none=True), encoding="utf-8")
+    partial.replace(folder.result)
+
+
+def read_result(path: Path) -> Outcome | None:
+    """The outcome in a result.json; None where there is none that can be read."""
+    try:
+        return Outcome.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

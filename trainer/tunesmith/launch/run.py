@@ -1,0 +1,82 @@
+"""Runs a job's training to its end on this machine: attempts, and what follows a failed one."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from tunesmith.api.job import FineTuneJob
+from tunesmith.api.outcome import Outcome, Overrides, next_attempt
+from tunesmith.api.pod import RunFolder
+from tunesmith.launch.folder import write_result
+from tunesmith.launch.workers import Placement, run_attempt
+from tunesmith.sources import Resolver
+from tunesmith.training.worker import Assignment
+
+
+_WORTH_RETRYING = ("OutOfMemory", "LossDiverged", "WorkerLost")
+"""Where somebody looks on, a defect is shown at once, and an interruption was meant."""
+
+
+def train_here(job: FineTuneJob, folder: RunFolder, resolver: Resolver, tell: Callable[[str], None]) -> Outcome:
+    """Trains, and tries again as the operator would: a smaller micro-batch after an out-of-memory failure, a lower rate
+    after the loss diverged, each from the last checkpoint.
+
+    Args:
+        job: what to run.
+        folder: the run's folder, open.
+        resolver: finds models and data.
+        tell: is given a sentence before each further attempt.
+    """
+    placement = Placement(own_process=job.spec.scaling.workers == 1)
+    overrides, attempt, failures = Overrides(), 1, 0
+    with stop_on_signals(folder):
+        while True:
+            assignment = Assignment(job, folder, resolver, attempt, overrides)
+            outcome = in_thread(lambda a=assignment: run_attempt(a, placement))  # type: ignore[misc]  # binds the loop's value
+            write_result(folder, outcome)
+            retry = next_attempt(outcome.reason, overrides, job.spec.training.micro_batch_size)
+            if retry is None or outcome.reason not in _WORTH_RETRYING or failures >= job.spec.backoff_limit:
+                return outcome
+            failures += 1
+            overrides, attempt = retry.overrides, attempt + 1
+            tell(f"{outcome.reason}: {outcome.message}; attempt {attempt}: {retry.explanation}")
+
+
+def in_thread(work: Callable[[], Outcome]) -> Outcome:
+    """Runs work beside the main thread, which stays free for signals: Ray Train would take SIGINT for itself there."""
+    results: list[Outcome] = []
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # handed to the caller, below
+            errors.append(error)
+
+    thread = threading.Thread(target=body, name="training")
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+@contextmanager
+def stop_on_signals(folder: RunFolder) -> Iterator[None]:
+    """Turns SIGTERM and SIGINT into a request to save at the next step; a second one ends the process at once."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if folder.stop_request.exists():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        folder.stop_request.touch()
+
+    earlier = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Building, loading, adapting and saving models."""

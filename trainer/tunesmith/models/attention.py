@@ -1,0 +1,90 @@
+"""Attention over rows that lie end to end in one sequence, with no row seeing another.
+
+Registered with transformers as an attention implementation, so that every model family whose attention goes through its
+interface packs without a mask of [tokens, tokens], and without computing what such a mask would throw away.
+https://huggingface.co/docs/transformers/attention_interface
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedModel
+
+from tunesmith.api.load import InputError, Problem
+
+NAME = "tunesmith_packed"
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    row_lengths: list[int] | None = None,
+    sliding_window: int | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention within each row.
+
+    Args:
+        module: the attention layer.
+        query: [1, heads, tokens, head size].
+        key: [1, key-value heads, tokens, head size].
+        value: [1, key-value heads, tokens, head size].
+        attention_mask: unused; rows are told apart by their lengths.
+        scaling: factor of the scores.
+        dropout: probability.
+        row_lengths: tokens of each row, in order; their sum is the number of tokens.
+        sliding_window: how far back a token sees.
+        others: of other attention variants; those that change the scores are refused.
+
+    Returns:
+        [1, tokens, heads, head size], and no weights.
+    """
+    refuse_unknown(others)
+    bounds = [0]
+    for length in row_lengths or [query.shape[2]]:
+        bounds.append(bounds[-1] + length)
+    grouped = query.shape[1] != key.shape[1]
+    outputs = []
+    for start, end in pairwise(bounds):
+        window = sliding_window if sliding_window is not None and end - start > sliding_window else None
+        outputs.append(
+            scaled_dot_product_attention(
+                query[:, :, start:end],
+                key[:, :, start:end],
+                value[:, :, start:end],
+                attn_mask=_band(end - start, window, query.device) if window else None,
+                dropout_p=dropout,
+                is_causal=window is None,
+                scale=scaling,
+                enable_gqa=grouped,
+            )
+        )
+    return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def refuse_unknown(others: dict[str, Any]) -> None:
+    """Refuses arguments that change the scores in a way that packed attention does not know."""
+    for name in ("softcap", "s_aux", "position_bias"):
+        if others.get(name) is not None:
+            raise InputError(Problem(f"does not work with this model's attention ({name}); set it to false", "spec.training.packing"))
+
+
+def _band(length: int, window: int, device: torch.device) -> Tensor:
+    """Which position sees which: causal, and at most `window` back; bool [length, length]."""
+    positions = torch.arange(length, device=device)
+    distance = positions[:, None] - positions[None, :]
+    return (distance >= 0) & (distance < window)
+
+
+def use_packed_attention(model: PreTrainedModel) -> None:
+    """Makes a model compute attention within rows."""
+    AttentionInterface.register(NAME, packed_attention)
+    model.set_attn_implementation(NAME)

@@ -1,0 +1,66 @@
+"""Writes the tuned model of a run: safetensors that from_pretrained loads, from the weights of a checkpoint."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tunesmith.api.job import FineTuneJobSpec
+from tunesmith.api.pod import RunFolder
+from tunesmith.models.load import locate
+from tunesmith.models.start import add_lora, base_model, save_base_name
+from tunesmith.sources import Resolver
+from tunesmith.training.checkpoint import read_part
+from tunesmith.training.state import load_weights
+
+
+def export_model(
+    spec: FineTuneJobSpec, resolver: Resolver, tokenizer: PreTrainedTokenizerBase, checkpoint: Path, folder: RunFolder
+) -> None:
+    """Writes model/ (and adapter/, where the adapter is merged into it).
+
+    The base is loaded afresh and unquantized, so that what is written does not depend on how training was spread out.
+    Weights get the type of the base's own files.
+    """
+    weights = read_part(checkpoint, "weights")
+    base = base_model(spec, resolver, tokenizer, torch.float32)
+    dtype = _own_dtype(spec, resolver)
+    if spec.method.lora is None:
+        load_weights(base, weights)
+        _write(base.to(dtype), tokenizer, folder.model)
+        return
+    adapted = add_lora(base, spec.method.lora, spec.training.seed)
+    load_weights(adapted, weights)
+    location = locate(spec.model, resolver)
+    target = folder.adapter if spec.method.lora.merge else folder.model
+    _write(adapted, tokenizer, target)
+    save_base_name(target, location.name, location.revision)
+    if spec.method.lora.merge:
+        _write(adapted.merge_and_unload().to(dtype), tokenizer, folder.model)
+
+
+def _own_dtype(spec: FineTuneJobSpec, resolver: Resolver) -> torch.dtype:
+    """The type of the weights in the base's files; fp32 for a new model."""
+    if spec.model.source is None:
+        return torch.float32
+    from transformers import AutoConfig
+
+    location = locate(spec.model, resolver)
+    while location.adapter_base is not None:
+        location = location.adapter_base
+    dtype = AutoConfig.from_pretrained(location.name, revision=location.revision).dtype
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
+
+
+def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
+    partial = target.with_name(f".partial-{target.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        model.save_pretrained(partial, safe_serialization=True)
+        tokenizer.save_pretrained(partial)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

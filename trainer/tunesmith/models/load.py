@@ -1,0 +1,153 @@
+"""Loads the model and the tokenizer that a job starts from: from the Hub, a folder, another job, or a configuration."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from tunesmith.api.load import InputError, Problem
+from tunesmith.api.model import ModelSpec, NewModel, Quantization
+from tunesmith.api.source import Location
+from tunesmith.sources import Resolver
+
+PLACE = "spec.model.source"
+
+
+@dataclass(frozen=True)
+class ModelLocation:
+    """Where from_pretrained finds a model."""
+
+    name: str
+    """A folder, or a repository of the Hub."""
+    revision: str | None = None
+
+    @property
+    def adapter_base(self) -> "ModelLocation | None":
+        """The base that a folder with only an adapter belongs to."""
+        if not (Path(self.name) / "adapter_config.json").exists():
+            return None
+        from peft import PeftConfig
+
+        config = PeftConfig.from_pretrained(self.name)
+        return ModelLocation(str(config.base_model_name_or_path), config.revision)
+
+
+def locate(spec: ModelSpec, resolver: Resolver) -> ModelLocation:
+    """Where the weights of `spec.model.source` are.
+
+    Raises:
+        InputError: the folder is missing, or holds no weights.
+    """
+    assert spec.source is not None
+    location = Location.parse(spec.source)
+    if location.scheme == "hf":
+        return ModelLocation(location.name, location.revision)
+    folder = resolver.path(location, PLACE)
+    if not folder.is_dir():
+        raise InputError(Problem(f"{folder} is not a folder with a model", PLACE))
+    if not any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
+        raise InputError(Problem(f"{folder} holds no config.json: it is not a model in the format of transformers", PLACE))
+    if not list(folder.glob("*.safetensors")):
+        raise InputError(Problem(f"{folder} holds no weights: *.safetensors is missing (other formats are not read)", PLACE))
+    return ModelLocation(str(folder.resolve()))
+
+
+def load_tokenizer(location: ModelLocation) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, with a padding token: masks go by position, so any token will do.
+
+    Raises:
+        InputError: there is none, or it has no end-of-sequence token.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location.name, revision=location.revision)
+    except (OSError, ValueError) as error:
+        raise InputError(Problem(f"its tokenizer cannot be loaded: {_first_line(error)}", PLACE)) from None
+    if tokenizer.eos_token_id is None:
+        raise InputError(Problem("its tokenizer has no end-of-sequence token: generation could never stop", PLACE))
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(
+    location: ModelLocation, dtype: torch.dtype | str, quantization: Quantization | None = None
+) -> PreTrainedModel:
+    """A model for training or evaluation; a folder with an adapter is loaded as its base with the adapter merged.
+
+    Args:
+        location: where it is.
+        dtype: type of the weights, or "auto" for that of the files.
+        quantization: loads the linear layers in 4 bits.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    base = location.adapter_base
+    if base is not None:
+        from peft import PeftModel
+
+        if quantization is not None:
+            message = "is an adapter without its base: set method.lora.merge in the job that trains it, to quantize the result"
+            raise InputError(Problem(message, PLACE))
+        adapted = PeftModel.from_pretrained(load_model(base, dtype), location.name)
+        merged: PreTrainedModel = adapted.merge_and_unload()
+        return merged
+    bits = quantization and BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quantization.type,
+        bnb_4bit_use_double_quant=quantization.double_quantization,
+        bnb_4bit_compute_dtype=dtype if isinstance(dtype, torch.dtype) else torch.float32,
+    )
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            location.name,
+            revision=location.revision,
+            dtype=dtype,
+            quantization_config=bits,
+            trust_remote_code=False,
+            use_safetensors=True,
+            # a quantized model goes where it is computed at once; others are moved by accelerate
+            device_map={"": _device()} if bits else None,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(Problem(f"cannot be loaded: {_first_line(error)}", PLACE)) from None
+    return model
+
+
+def build_model(config: NewModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    """A Llama with random weights; the same seed gives the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=config.hidden_size,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.attention_heads,
+                num_key_value_heads=config.key_value_heads or config.attention_heads,
+                intermediate_size=config.intermediate_size,
+                max_position_embeddings=config.context_length,
+                tie_word_embeddings=config.tie_embeddings,
+                bos_token_id=None,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+
+
+def _device() -> int | str:
+    return int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,61 @@
+"""Resolves the addresses of a spec to folders, files and repositories of this machine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tunesmith.api.load import InputError, Problem
+from tunesmith.api.pod import MOUNT_ROOT
+from tunesmith.api.source import Location
+
+
+@dataclass(frozen=True)
+class Resolver:
+    """Where claims, ConfigMaps and other jobs' runs are found."""
+
+    mounts: Mapping[str, Path] = field(default_factory=dict)
+    """Folder by name of claim or ConfigMap (`--mount NAME=DIR`)."""
+    base: Path = Path()
+    """What relative paths start from: the folder of the job's file."""
+    runs: Path = Path("runs")
+    """Where the runs of other jobs are, by name."""
+    in_pod: bool = False
+    """Whether claims are mounted below `mount_root`, as the operator does it."""
+    mount_root: Path = Path(MOUNT_ROOT)
+
+    def path(self, location: Location, place: str) -> Path:
+        """The file or folder of an address that is not `hf://`.
+
+        Args:
+            location: the address.
+            place: the field that holds it, for the message.
+
+        Raises:
+            InputError: nothing is there, or its claim is not mounted.
+        """
+        path = self._path(location, place)
+        if not path.exists():
+            raise InputError(Problem(f"{path} does not exist", place))
+        return path
+
+    def _path(self, location: Location, place: str) -> Path:
+        match location.scheme:
+            case "file":
+                return Path(location.path)
+            case "path":
+                return self.base / location.path
+            case "job":
+                model = self.runs / location.name / "model"
+                if not model.exists():
+                    raise InputError(
+                        Problem(f"job {location.name} has left no model in {model.parent}; run it first", place)
+                    )
+                return model
+            case "pvc" | "configmap" if self.in_pod:
+                return self.mount_root / location.scheme / location.name / location.path
+            case _ if location.name in self.mounts:
+                return self.mounts[location.name] / location.path
+            case _:
+                raise InputError(
+                    Problem(f"{location.scheme}://{location.name} is not on this machine; add --mount {location.name}=DIR", place)
+                )

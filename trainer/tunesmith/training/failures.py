@@ -1,0 +1,54 @@
+"""Turns what can go wrong into an Outcome with a named reason and a remedy."""
+
+import errno
+import logging
+
+import torch
+
+from tunesmith.api.load import InputError
+from tunesmith.api.outcome import Outcome
+
+log = logging.getLogger(__name__)
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+_PEER_GONE = ("connection closed by peer", "connection reset by peer", "broken pipe", "read timeout", "timed out waiting", "socket closed")
+
+
+class LossDivergedError(Exception):
+    """The loss or its gradient is not finite."""
+
+
+class StopRequestedError(Exception):
+    """Somebody asked the run to stop; its state is saved."""
+
+
+def outcome_of(error: BaseException, attempt: int) -> Outcome:
+    """How a run ended that an exception ended."""
+    if isinstance(error, InputError):
+        return Outcome(reason="InvalidInput", message=str(error), attempt=attempt)
+    if isinstance(error, LossDivergedError):
+        return Outcome(reason="LossDiverged", message=str(error), attempt=attempt)
+    if isinstance(error, StopRequestedError):
+        return Outcome(reason="Interrupted", message=str(error), attempt=attempt)
+    text = str(error).lower()
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(part in text for part in _OUT_OF_MEMORY)
+    ):
+        message = "out of memory: lower training.microBatchSize, or set training.gradientCheckpointing"
+        return Outcome(reason="OutOfMemory", message=message, attempt=attempt)
+    if is_full_disk(error):
+        message = "no space is left for the run's folder: free some, or lower training.checkpoint.keep; the last checkpoint is intact"
+        return Outcome(reason="StorageFull", message=message, attempt=attempt)
+    if isinstance(error, RuntimeError) and any(part in text for part in _PEER_GONE):
+        return Outcome(reason="WorkerLost", message="another worker went away", attempt=attempt)
+    log.error("unexpected failure", exc_info=error)
+    reason = str(error).strip().splitlines()
+    message = f"{type(error).__name__}: {reason[0] if reason else ''}".rstrip(": ")
+    return Outcome(reason="InternalError", message=message, attempt=attempt)
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether a write failed for want of space; safetensors and torch wrap the system's error in their own."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return "no space left on device" in str(error).lower() or "disk quota exceeded" in str(error).lower()

@@ -1,0 +1,186 @@
+"""The training loop of every supervised objective."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from tunesmith.api.outcome import Overrides
+from tunesmith.api.pod import RunFolder
+from tunesmith.api.training import TrainingSpec
+from tunesmith.data.collate import Batch, collate
+from tunesmith.data.encode import TokenizedRows
+from tunesmith.data.plan import EpochPlan, MicroBatch, cut_packed, cut_padded
+from tunesmith.data.prepare import TrainingData
+from tunesmith.training import checkpoint
+from tunesmith.training.checkpoint import Position
+from tunesmith.training.failures import LossDivergedError, StopRequestedError
+from tunesmith.training.schedule import rate_factor
+from tunesmith.training.state import gather_state
+from tunesmith.training.strategy import only_last_synchronises, sum_over_workers
+from tunesmith.training.telemetry import Telemetry
+
+Objective = Callable[[nn.Module, Batch], Tensor]
+"""From a model and a micro-batch to the sum of the losses of its learned tokens."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Everything that a run's steps need."""
+
+    training: TrainingSpec
+    overrides: Overrides
+    accelerator: Accelerator
+    model: nn.Module
+    optimizer: Optimizer
+    objective: Objective
+    data: TrainingData
+    plan: EpochPlan
+    folder: RunFolder
+    pad_token: int
+    telemetry: Telemetry | None
+    """Of the first worker."""
+
+    def run(self, position: Position) -> Position:
+        """Trains from a position to the end.
+
+        Raises:
+            LossDivergedError: a loss or a gradient is not finite; the weights are those of the last good step.
+            StopRequestedError: the run's folder holds a stop request; a checkpoint was written.
+        """
+        training = self.training
+        while position.step < self.plan.total_steps:
+            started = time.perf_counter()
+            position, record = self._step(position)
+            finished = position.step == self.plan.total_steps
+            saving = finished or position.step % training.checkpoint.every_steps == 0
+            if saving and self.data.validation is not None:
+                loss = self.validation_loss(self.data.validation)
+                record["validation/loss"] = loss
+                position = _after_validation(position, loss)
+            stopping = record.pop("stop") > 0
+            position = position.model_copy(update={"metrics": {k: float(v) for k, v in record.items() if k != "step"}})
+            self._tell(position, record, time.perf_counter() - started, finished)
+            if saving or stopping:
+                self.save(position)
+            if stopping and not finished:
+                raise StopRequestedError(f"stopped on request after step {position.step}; run again to go on from there")
+            if training.early_stopping and position.without_improvement >= training.early_stopping.patience:
+                break
+        return position
+
+    def _step(self, position: Position) -> tuple[Position, dict[str, float]]:
+        """One optimizer step over its rows, cut into micro-batches and spread over the workers.
+
+        The loss is divided by the learned tokens of the whole step, over all workers, so that it does not depend on how
+        the step is cut: the mean over workers that DDP and DeepSpeed take is undone by their number.
+        """
+        started = time.perf_counter()
+        accelerator, rows = self.accelerator, self.plan.step(position.step)
+        seed_step(self.training.seed, position.step, accelerator.process_index)
+        rate = self.training.learning_rate * self.overrides.learning_rate_scale
+        rate *= rate_factor(self.training.schedule, position.step, self.plan.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+        targets = max(1, int(self.data.train.targets[rows].sum()))
+        micro_batches = self.cut(rows, self.data.train)
+        total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
+        total[1] = float(accelerator.is_main_process and self.folder.stop_request.exists())
+        self.model.train()
+        for index, micro_batch in enumerate(micro_batches):
+            batch = self._collate(self.data.train, micro_batch)
+            with only_last_synchronises(accelerator, self.model, index == len(micro_batches) - 1):
+                loss = self.objective(self.model, batch)
+                accelerator.backward(loss * (accelerator.num_processes / targets))
+            total[0] += loss.detach()
+
+        norm = self._clip()
+        loss_sum, stop = sum_over_workers(accelerator, total).tolist()
+        mean = loss_sum / targets
+        if not math.isfinite(mean) or (not math.isfinite(norm) and self.training.precision != "fp16"):
+            raise LossDivergedError(
+                f"step {position.step + 1}: the loss is {mean:g}, the gradient norm {norm:g} (rows {_listing(rows)}); "
+                "lower training.learningRate or training.maxGradNorm, or look at these rows"
+            )
+        self.optimizer.step()  # under DeepSpeed the last backward has done it
+        self.optimizer.zero_grad()
+
+        tokens = int(self.data.train.lengths[rows].sum())
+        after = position.model_copy(
+            update={
+                "step": position.step + 1,
+                "tokens": position.tokens + tokens,
+                "samples": position.samples + len(rows),
+                "loss_scale": accelerator.scaler.get_scale() if accelerator.scaler is not None else None,
+            }
+        )
+        seconds = time.perf_counter() - started
+        figures = {"loss": mean, "learning_rate": rate, "gradient_norm": norm, "tokens_per_second": tokens / seconds}
+        return after, {"step": after.step, **figures, "stop": stop}
+
+    def _clip(self) -> float:
+        """Scales the gradient down to maxGradNorm and returns its norm before."""
+        limit = self.training.max_grad_norm if self.training.max_grad_norm is not None else math.inf
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        norm = self.accelerator.clip_grad_norm_(trained, limit)
+        return float(norm) if norm is not None else 0.0
+
+    def cut(self, rows: np.ndarray, data: TokenizedRows) -> list[MicroBatch]:
+        """This worker's micro-batches of some rows; as many as every other worker has."""
+        size = self.overrides.micro_batch_size or self.training.micro_batch_size
+        workers = self.accelerator.num_processes
+        if self.training.packing:
+            parts = cut_packed(rows, data.lengths, workers, size * self.training.max_length)
+        else:
+            parts = cut_padded(rows, data.lengths, workers, size)
+        return parts[self.accelerator.process_index]
+
+    def _collate(self, data: TokenizedRows, rows: MicroBatch) -> Batch:
+        return collate(data, rows, self.training.packing, self.pad_token).to(self.accelerator.device)
+
+    @torch.no_grad()
+    def validation_loss(self, data: TokenizedRows) -> float:
+        """The mean loss per learned token over a whole set, all workers taking part."""
+        self.model.eval()
+        total = torch.zeros(1, dtype=torch.float64, device=self.accelerator.device)
+        for start in range(0, len(data), self.training.batch_size):
+            rows = np.arange(start, min(start + self.training.batch_size, len(data)))
+            for micro_batch in self.cut(rows, data):
+                total += self.objective(self.model, self._collate(data, micro_batch)).double()
+        return float(sum_over_workers(self.accelerator, total)) / max(1, int(data.learned.sum()))
+
+    def save(self, position: Position) -> None:
+        """Writes a checkpoint; every worker takes part, the first one writes."""
+        state = gather_state(self.accelerator, self.model, self.optimizer)
+        if self.accelerator.is_main_process:
+            checkpoint.save(self.folder, position, state, self.training.checkpoint.keep)
+
+    def _tell(self, position: Position, record: dict[str, float], seconds: float, finished: bool) -> None:
+        if self.telemetry is None:
+            return
+        rows = self.plan.step(position.step - 1)
+        write = finished or position.step % self.training.log_every_steps == 0 or "validation/loss" in record
+        tokens = int(self.data.train.lengths[rows].sum())
+        self.telemetry.step(record, seconds=seconds, tokens=tokens, samples=len(rows), write=write)
+
+
+def seed_step(seed: int, step: int, worker: int) -> None:
+    """Seeds dropout for a step: there is no random state to save, and a resumed step repeats itself exactly."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, worker]).generate_state(1, np.uint64)[0] >> 1))
+
+
+def _after_validation(position: Position, loss: float) -> Position:
+    if position.best_loss is None or loss < position.best_loss:
+        return position.model_copy(update={"best_loss": loss, "best_step": position.step, "without_improvement": 0})
+    return position.model_copy(update={"without_improvement": position.without_improvement + 1})
+
+
+def _listing(rows: np.ndarray) -> str:
+    return ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")

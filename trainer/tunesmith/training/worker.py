@@ -1,0 +1,221 @@
+"""What each worker of a run does, from the spec to the tuned model; started by `launch`, in a process of its own or not."""
+
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass, replace
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tunesmith.api.job import FineTuneJob, FineTuneJobSpec
+from tunesmith.api.load import InputError, Problem
+from tunesmith.api.outcome import Outcome, Overrides
+from tunesmith.api.pod import RunFolder
+from tunesmith.api.quantity import parse_quantity
+from tunesmith.data.plan import EpochPlan
+from tunesmith.data.prepare import TrainingData, read_training_rows, tokenize
+from tunesmith.models.attention import use_packed_attention
+from tunesmith.models.export import export_model
+from tunesmith.models.start import start_tokenizer, trainable_model
+from tunesmith.sources import Resolver
+from tunesmith.training import checkpoint
+from tunesmith.training.checkpoint import Position
+from tunesmith.training.failures import outcome_of
+from tunesmith.training.loop import Trainer
+from tunesmith.training.objective import next_token_loss
+from tunesmith.training.state import load_weights, scatter_state
+from tunesmith.training.strategy import make_accelerator, make_optimizer, prepare
+from tunesmith.training.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker is told."""
+
+    job: FineTuneJob
+    folder: RunFolder
+    resolver: Resolver
+    attempt: int = 1
+    overrides: Overrides = Overrides()
+    metrics_port: int | None = None
+    """Where to serve /metrics and /progress; nowhere by default."""
+
+
+def run_worker(assignment: Assignment) -> Outcome:
+    """Trains, and returns how it ended; what can be expected to go wrong is never raised.
+
+    So a worker that does raise, or dies, was lost, and that alone is what Ray Train starts again.
+    """
+    _log_to(assignment.folder)
+    try:
+        outcome = _train(assignment)
+    except Exception as error:  # any failure becomes an Outcome; a defect's traceback goes to the log
+        outcome = outcome_of(error, assignment.attempt)
+    note = assignment.folder.root / f".outcome-{assignment.attempt}-{_rank()}.json"
+    if outcome.reason != "Succeeded":
+        try:
+            note.write_text(outcome.model_dump_json(exclude_none=True), encoding="utf-8")
+        except OSError:
+            log.exception("the outcome could not be noted")
+        if dist.is_initialized():
+            dist.destroy_process_group()  # the others wait in a collective operation: this wakes them
+    return outcome
+
+
+def _log_to(folder: RunFolder) -> None:
+    """Adds this worker's log to the run's folder; it stays there when the pod is gone."""
+    logger = logging.getLogger("tunesmith")
+    logger.setLevel(logging.INFO)
+    for handler in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
+        logger.removeHandler(handler)
+        handler.close()
+    folder.logs.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder.logs / f"worker-{_rank()}.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _train(assignment: Assignment) -> Outcome:
+    spec, folder = assignment.job.spec, assignment.folder
+    torch.set_num_threads(worker_threads(spec))
+    AcceleratorState._reset_state(reset_partial_state=True)  # a second run in this process starts clean
+    accelerator = make_accelerator(spec)
+
+    train_rows, validation_rows = read_training_rows(spec, assignment.resolver)
+    tokenizer = start_tokenizer(spec, assignment.resolver, folder, train_rows)
+    if spec.model.config is not None and accelerator.is_main_process:
+        tokenizer.save_pretrained(folder.tokenizer)
+    data = tokenize(train_rows, validation_rows, spec, tokenizer)
+    model = trainable_model(spec, assignment.resolver, tokenizer)
+    refuse_too_long(spec, model)
+
+    resumed = _resume_point(folder, data)
+    trainer, position = _make_trainer(assignment, accelerator, model, tokenizer, data, resumed)
+    if resumed is not None:
+        log.info("goes on from step %d of %d", position.step, trainer.plan.total_steps)
+    _describe(assignment, trainer, data)
+    position = trainer.run(position)
+
+    accelerator.wait_for_everyone()
+    best = checkpoint.best_checkpoint(folder) if accelerator.is_main_process else None
+    if best is not None:
+        del trainer, model
+        export_model(spec, assignment.resolver, tokenizer, best, folder)
+    accelerator.wait_for_everyone()
+    return _success(assignment, position)
+
+
+def worker_threads(spec: FineTuneJobSpec) -> int:
+    """CPU threads of a worker: what it asks for; by default its share of this machine."""
+    cpu = spec.scaling.resources.cpu
+    available = len(os.sched_getaffinity(0))
+    wanted = int(parse_quantity(cpu)) if cpu is not None else available // spec.scaling.workers
+    return max(1, min(wanted, available))
+
+
+def refuse_too_long(spec: FineTuneJobSpec, model: PreTrainedModel) -> None:
+    """Refuses rows that are longer than the model's positions reach."""
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest is not None and spec.training.max_length > longest:
+        message = f"is {spec.training.max_length}, but the model reaches {longest} tokens; lower it"
+        raise InputError(Problem(message, "spec.training.maxLength"))
+
+
+def _resume_point(folder: RunFolder, data: TrainingData) -> Position | None:
+    newest = checkpoint.newest_intact(folder)
+    if newest is None:
+        return None
+    position = checkpoint.read_position(newest)
+    if position.data_digest != data.digest:
+        message = "the training data is not what this run started with: put it back, or start over with --fresh"
+        raise InputError(Problem(message, "spec.dataset.train"))
+    return position
+
+
+def _make_trainer(
+    assignment: Assignment,
+    accelerator: Accelerator,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: TrainingData,
+    resumed: Position | None,
+) -> tuple[Trainer, Position]:
+    spec, folder = assignment.job.spec, assignment.folder
+    if spec.training.packing:
+        use_packed_attention(model)
+    if spec.training.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    state = checkpoint.read_state(folder.checkpoints / f"step-{resumed.step:08d}") if resumed else None
+    if state is not None:
+        load_weights(model, state["weights"])
+    prepared, optimizer = prepare(accelerator, model, make_optimizer(model, spec))
+    if state is not None and resumed is not None:
+        scatter_state(accelerator, prepared, optimizer.optimizer, state, resumed.step)
+        if accelerator.scaler is not None and resumed.loss_scale is not None:
+            accelerator.scaler.load_state_dict({**accelerator.scaler.state_dict(), "scale": resumed.loss_scale})
+    position = resumed or Position.model_validate({"dataDigest": data.digest})
+    plan = EpochPlan.of(spec.training, len(data.train))
+    telemetry = Telemetry(folder.metrics, plan.total_steps, position.step) if accelerator.is_main_process else None
+    if telemetry is not None and assignment.metrics_port is not None:
+        telemetry.serve(assignment.metrics_port)
+    trainer = Trainer(
+        training=spec.training,
+        overrides=assignment.overrides,
+        accelerator=accelerator,
+        model=prepared,
+        optimizer=optimizer,
+        objective=next_token_loss,
+        data=data,
+        plan=plan,
+        folder=folder,
+        pad_token=int(tokenizer.pad_token_id),
+        telemetry=telemetry,
+    )
+    return trainer, position
+
+
+def _describe(assignment: Assignment, trainer: Trainer, data: TrainingData) -> None:
+    """Writes what is known before the first step: for the progress display, the report and the log."""
+    if not trainer.accelerator.is_main_process:
+        return
+    summary = replace(data.summary(), total_steps=trainer.plan.total_steps)
+    assignment.folder.data.write_text(json.dumps(asdict(summary)), encoding="utf-8")
+    trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    log.info(
+        "strategy %s, %d workers, %s; %d trainable parameters; %d rows, %d tokens, %d truncated, %d dropped; %d steps",
+        trainer.accelerator.distributed_type.value,
+        trainer.accelerator.num_processes,
+        type(trainer.model).__name__,
+        trained,
+        summary.train_rows,
+        summary.train_tokens,
+        summary.truncated,
+        summary.dropped,
+        summary.total_steps,
+    )
+
+
+def _success(assignment: Assignment, position: Position) -> Outcome:
+    folder = assignment.folder
+    last = checkpoint.all_checkpoints(folder)
+    adapter = str(folder.adapter) if folder.adapter.exists() else None
+    return Outcome.model_validate(
+        {
+            "reason": "Succeeded",
+            "attempt": assignment.attempt,
+            "step": position.step,
+            "metrics": position.metrics,
+            "artifacts": {"folder": str(folder.root), "model": str(folder.model), "adapter": adapter, "checkpoint": str(last[-1])},
+        }
+    )
