@@ -57,5 +57,8 @@ class Resolver:
                 return self.mounts[location.name] / location.path
             case _:
                 raise InputError(
-                    Problem(f"{location.scheme}://{location.name} is not on this machine; add --mount {location.name}=DIR", place)
+                    Problem(
+                        f"{location.scheme}://{location.name} is not on this machine; add --mount {location.name}=DIR",
+                        place,
+                    )
                 )

@@ -1,1 +1,1 @@
-"""The API: both resources as pydantic models, their validation, and what the parts agree on. Nothing heavy is imported."""
+"""The API: the resources as pydantic models, their validation, and what the parts agree on; imports nothing heavy."""

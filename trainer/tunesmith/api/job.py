@@ -93,9 +93,11 @@ class FineTuneJobSpec(Schema):
             cel="!has(self.evaluation) || has(self.objective.instruction) || "
             "self.evaluation.metrics.all(m, m == 'perplexity')",
             message="exactMatch and tokenF1 need objective.instruction: there are no answers to compare otherwise",
-            holds=lambda s: s.evaluation is None
-            or s.objective.instruction is not None
-            or set(s.evaluation.metrics) == {"perplexity"},
+            holds=lambda s: (
+                s.evaluation is None
+                or s.objective.instruction is not None
+                or set(s.evaluation.metrics) == {"perplexity"}
+            ),
             field="evaluation.metrics",
         ),
         Rule(

@@ -83,7 +83,11 @@ def load_jobs(path: Path, where: Where = "local") -> list[FineTuneJob]:
         except InputError as error:
             problems += [Problem(p.message, p.place, p.line, str(path)) for p in error.problems]
     names = [job.metadata.name for job in jobs]
-    problems += [Problem(f"{n!r} is the name of two jobs", "metadata.name", None, str(path)) for n in set(names) if names.count(n) > 1]
+    problems += [
+        Problem(f"{n!r} is the name of two jobs", "metadata.name", None, str(path))
+        for n in set(names)
+        if names.count(n) > 1
+    ]
     if problems:
         raise InputError(*problems)
     return jobs
@@ -94,26 +98,39 @@ def _documents(text: str, file: str) -> Iterator[_Document]:
     try:
         while loader.check_node():
             node = loader.get_node()
+            assert node is not None  # as check_node has just said
             lines: dict[tuple[str | int, ...], int] = {}
             _note_lines(node, (), lines, file)
             yield _Document(loader.construct_document(node), lines)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        what = (error.problem or error.context or "is broken").replace("'\\t'", "a tab")
-        raise InputError(Problem(f"is not valid YAML: {what}", line=mark.line + 1 if mark else None, file=file)) from None
+        what = (error.problem or error.context or "is broken").replace("character '\\t'", "a tab")
+        raise InputError(
+            Problem(f"is not valid YAML: {what}", line=mark.line + 1 if mark else None, file=file)
+        ) from None
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(Problem(f"is not valid YAML: {error}", file=file)) from None
+    except RecursionError:
+        raise InputError(Problem("is nested too deeply, or holds itself", file=file)) from None
     finally:
         loader.dispose()
 
 
-def _note_lines(node: yaml.Node, path: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], file: str) -> None:
+def _note_lines(
+    node: yaml.Node, path: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], file: str
+) -> None:
     lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise InputError(
+                    Problem("is not valid YAML: a key should be a word", line=key.start_mark.line + 1, file=file)
+                )
             if key.value in seen:
-                raise InputError(Problem("stands twice", ".".join(map(str, (*path, key.value))), key.start_mark.line + 1, file))
+                raise InputError(
+                    Problem("stands twice", ".".join(map(str, (*path, key.value))), key.start_mark.line + 1, file)
+                )
             seen.add(key.value)
             lines[(*path, key.value)] = key.start_mark.line + 1
             _note_lines(value, (*path, key.value), lines, file)
@@ -123,30 +140,53 @@ def _note_lines(node: yaml.Node, path: tuple[str | int, ...], lines: dict[tuple[
 
 
 def _job(document: _Document, where: Where) -> FineTuneJob:
-    data = document.data
+    data = _without_nulls(document.data)
     if not isinstance(data, dict):
-        raise InputError(Problem("is not a Kubernetes resource: it has no apiVersion and kind", line=document.lines.get(())))
+        raise InputError(
+            Problem("is not a Kubernetes resource: it has no apiVersion and kind", line=document.lines.get(()))
+        )
     kind, api_version = data.get("kind"), data.get("apiVersion")
+    if kind is None:
+        raise InputError(Problem("required; known: FineTuneJob", "kind", document.lines.get(())))
     if kind != "FineTuneJob":
-        guess = "; did you mean FineTuneJob?" if difflib.get_close_matches(str(kind), ["FineTuneJob"], cutoff=0.5) else ""
-        raise InputError(Problem(f"unknown kind {kind!r}; known: FineTuneJob{guess}", "kind", document.lines.get(("kind",), 1)))
+        guess = (
+            "; did you mean FineTuneJob?" if difflib.get_close_matches(str(kind), ["FineTuneJob"], cutoff=0.5) else ""
+        )
+        raise InputError(
+            Problem(f"unknown kind {kind!r}; known: FineTuneJob{guess}", "kind", document.lines.get(("kind",), 1))
+        )
     if api_version != API_VERSION:
-        raise InputError(Problem(f"should be {API_VERSION}, is {api_version!r}", "apiVersion", document.lines.get(("apiVersion",), 1)))
+        raise InputError(
+            Problem(
+                f"should be {API_VERSION}, is {api_version!r}", "apiVersion", document.lines.get(("apiVersion",), 1)
+            )
+        )
     problems = check(data, where)
     if problems:
         raise InputError(*(Problem(p.message, p.place, _line(document.lines, p.place)) for p in problems))
-    return FineTuneJob.model_validate(data)
+    return FineTuneJob.model_validate(_without_status(data))
 
 
 def check(data: dict[str, Any], where: Where) -> list[Problem]:
     """Every problem of a FineTuneJob given as data: what the API server's CRD and the operator would refuse."""
-    data = {key: value for key, value in data.items() if key != "status"}
     try:
-        job = FineTuneJob.model_validate(data)
+        job = FineTuneJob.model_validate(_without_status(data))
     except ValidationError as error:
         problems = (_problem(FineTuneJob, details) for details in error.errors(include_url=False))
         return list(dict.fromkeys(problems))
     return [] if where == "local" else list(_cluster_problems(job, ""))
+
+
+def _without_status(data: dict[str, Any]) -> dict[str, Any]:
+    """A job as a user writes it: a status that came along, of another release perhaps, is nobody's input."""
+    return {key: value for key, value in data.items() if key != "status"}
+
+
+def _without_nulls(value: Any) -> Any:
+    """What the API server makes of nulls: a field without a value is a field that is not there."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _cluster_problems(value: object, path: str) -> Iterator[Problem]:
@@ -160,7 +200,10 @@ def _cluster_problems(value: object, path: str) -> Iterator[Problem]:
 
 def _line(lines: dict[tuple[str | int, ...], int], place: str) -> int | None:
     """The line of a field, or of the nearest object around it that is there."""
-    keys = tuple(int(k) if k.isdigit() else k for k in place.replace("nvidia.com/gpu", "\0").replace("[", ".").replace("]", "").split("."))
+    keys = tuple(
+        int(k) if k.isdigit() else k
+        for k in place.replace("nvidia.com/gpu", "\0").replace("[", ".").replace("]", "").split(".")
+    )
     keys = tuple("nvidia.com/gpu" if k == "\0" else k for k in keys)
     return next((lines[keys[:n]] for n in range(len(keys), -1, -1) if keys[:n] in lines), None)
 
@@ -216,13 +259,13 @@ def _sentence(details: ErrorDetails) -> str:
         case "missing":
             return "required"
         case "greater_than":
-            text = f"should be greater than {context['gt']}"
+            text = f"should be greater than {context['gt']:.12g}"
         case "greater_than_equal":
-            text = f"should be greater than or equal to {context['ge']}"
+            text = f"should be greater than or equal to {context['ge']:.12g}"
         case "less_than":
-            text = f"should be less than {context['lt']}"
+            text = f"should be less than {context['lt']:.12g}"
         case "less_than_equal":
-            text = f"should be less than or equal to {context['le']}"
+            text = f"should be less than or equal to {context['le']:.12g}"
         case "literal_error":
             close = difflib.get_close_matches(str(given), re.findall(r"'([^']*)'", str(context["expected"])), n=1)
             text = f"should be one of {str(context['expected']).replace(chr(39), '').replace(' or ', ', ')}"

@@ -55,8 +55,11 @@ class Interval(Record):
     """An estimate with its 95% confidence interval."""
 
     value: float
+    """The estimate."""
     low: float
+    """Lower end of the interval."""
     high: float
+    """Upper end of the interval."""
 
 
 class MetricResult(Record):
@@ -76,6 +79,7 @@ class EvaluationResult(Record):
     rows: int
     """How many test rows were used."""
     metrics: Annotated[list[MetricResult], Field(max_length=64)]
+    """One entry for each of spec.evaluation.metrics."""
 
 
 class Outcome(Record):
@@ -134,7 +138,9 @@ def next_attempt(reason: Reason, overrides: Overrides, micro_batch_size: int) ->
             if overrides.learning_rate_scale < 1:
                 return None
             lowered = overrides.model_copy(update={"learning_rate_scale": 0.5})
-            return Retry(overrides=lowered, counts=True, explanation="learningRate halved, from the last good checkpoint")
+            return Retry(
+                overrides=lowered, counts=True, explanation="learningRate halved, from the last good checkpoint"
+            )
         case "WorkerLost" | "Interrupted":
             return Retry(overrides=overrides, counts=False, explanation="resumes from the last checkpoint")
         case "OutcomeUnknown" | "InternalError":

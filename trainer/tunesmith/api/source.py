@@ -15,7 +15,7 @@ MODEL_SCHEMES: tuple[Scheme, ...] = ("hf", "pvc", "job", "file", "path")
 DATA_SCHEMES: tuple[Scheme, ...] = ("hf", "pvc", "configmap", "file", "path")
 
 Uri = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\s]+$")]
-"""`hf://OWNER/NAME[@REVISION]`, `pvc://CLAIM/PATH`, `configmap://NAME/KEY`; on one machine also `file:///PATH` or a path."""
+"""`hf://OWNER/NAME[@REVISION]`, `pvc://CLAIM/PATH`, `configmap://NAME/KEY`, `job://NAME`; here also a local path."""
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
@@ -91,7 +91,8 @@ def cluster_rule(field: str, optional: bool = False) -> Rule:
 
     return Rule(
         cel=(f"!has(self.{field}) || " if optional else "") + f"self.{field}.matches('^(hf|pvc|configmap|job)://')",
-        message="is a local path, which works only with `tunesmith run`; use hf://, pvc:// or another address in the cluster",
+        message="is a local path, which works only with `tunesmith run`; "
+        "use hf://, pvc:// or another address in the cluster",
         holds=holds,
         field=field,
         where="cluster",

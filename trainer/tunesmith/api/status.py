@@ -15,7 +15,9 @@ class Condition(Record):
     """As metav1.Condition."""
 
     type: ConditionType
+    """What it is about."""
     status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
     reason: str
     """One word in PascalCase, for programs."""
     message: str = ""

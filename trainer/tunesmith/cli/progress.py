@@ -2,11 +2,12 @@
 
 import json
 import threading
+from os import SEEK_END
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from tunesmith.api.pod import RunFolder
 
@@ -18,14 +19,17 @@ class TrainingProgress:
         self._folder, self._console = folder, console
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True, name="progress")
-        self._step = 0
+        self._offset = 0
+        self._last: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         self._folder.data.unlink(missing_ok=True)
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._done.set()
         self._thread.join()
 
@@ -41,12 +45,10 @@ class TrainingProgress:
             + (f"; {summary['dropped']:,} left out, longer than maxLength" if summary["dropped"] else "")
         )
         columns = (
-            TextColumn("Training"),
-            BarColumn(),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         )
         with Progress(*columns, console=self._console) as bar:
             task = bar.add_task("", total=summary["total_steps"], figures="")
@@ -54,22 +56,24 @@ class TrainingProgress:
                 self._show(bar, task)
             self._show(bar, task)
 
-    def _show(self, bar: Progress, task: object) -> None:
-        last, validation = self._last_lines()
-        if last is None or last["step"] == self._step:
+    def _show(self, bar: Progress, task: TaskID) -> None:
+        if not self._read():
             return
-        self._step = last["step"]
-        figures = f"loss {last['loss']:.4f}"
-        figures += f"  validation {validation:.4f}" if validation is not None else ""
-        figures += f"  {last['tokens_per_second']:,.0f} tokens/s"
-        bar.update(task, completed=last["step"], figures=figures)  # type: ignore[arg-type]  # rich's TaskID is an int
+        validation = f", validation {self._last['validation/loss']:.4f}" if "validation/loss" in self._last else ""
+        figures = f"loss {self._last['loss']:.4f}{validation}, {self._last['tokens_per_second']:,.0f} tokens/s,"
+        bar.update(task, completed=self._last["step"], figures=figures)
 
-    def _last_lines(self) -> tuple[dict[str, float] | None, float | None]:
-        """The last whole line, and the last validation loss."""
+    def _read(self) -> bool:
+        """Takes in the whole lines that have come; a figure stays until the next line that has it."""
         try:
-            text = self._folder.metrics.read_text(encoding="utf-8")
+            with self._folder.metrics.open("rb") as file:
+                if file.seek(0, SEEK_END) < self._offset:  # a resumed run has cut it
+                    self._offset = 0
+                file.seek(self._offset)
+                lines = file.read().split(b"\n")[:-1]
         except OSError:
-            return None, None
-        records = [json.loads(line) for line in text.split("\n")[:-1] if line]
-        losses = [r["validation/loss"] for r in records if "validation/loss" in r]
-        return (records[-1] if records else None), (losses[-1] if losses else None)
+            return False
+        self._offset += sum(len(line) + 1 for line in lines)
+        for line in lines:
+            self._last |= json.loads(line)
+        return bool(lines)

@@ -1,8 +1,6 @@
 """`tunesmith run`: trains and evaluates here what a file describes, one job after the other."""
 
 import argparse
-import logging
-import os
 import sys
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from tunesmith.api.load import InputError, Problem, load_jobs
 from tunesmith.api.outcome import Outcome, Reason
 from tunesmith.api.pod import RunFolder
 from tunesmith.cli.mounts import add_mount_argument
+from tunesmith.cli.terminal import quiet_libraries
 
 EXIT_CODES: dict[Reason, int] = {"Succeeded": 0, "InvalidInput": 2, "FolderInUse": 2, "Interrupted": 130}
 """Every other reason is 1."""
@@ -32,8 +31,10 @@ def main(arguments: argparse.Namespace) -> int:
     """Runs every job of the file in the order in which they depend on each other; stops at the first that fails."""
     jobs = in_order(load_jobs(arguments.filename))
     if arguments.output is not None and len(jobs) > 1:
-        raise InputError(Problem(f"goes with one job, but {arguments.filename} holds {len(jobs)}; use --runs", "--output"))
-    _quiet()
+        raise InputError(
+            Problem(f"goes with one job, but {arguments.filename} holds {len(jobs)}; use --runs", "--output")
+        )
+    quiet_libraries()
     console = Console(highlight=False)
     for job in jobs:
         folder = RunFolder(arguments.output or arguments.runs / job.metadata.name)
@@ -51,7 +52,7 @@ def in_order(jobs: list[FineTuneJob]) -> list[FineTuneJob]:
         InputError: jobs wait for each other.
     """
     names = {job.metadata.name for job in jobs}
-    waiting, ordered = list(jobs), []
+    waiting, ordered = list(jobs), list[FineTuneJob]()
     while waiting:
         done = {job.metadata.name for job in ordered}
         ready = next((j for j in waiting if j.spec.model.job not in names or j.spec.model.job in done), None)
@@ -66,8 +67,6 @@ def in_order(jobs: list[FineTuneJob]) -> list[FineTuneJob]:
 def run_job(job: FineTuneJob, folder: RunFolder, arguments: argparse.Namespace, console: Console) -> Outcome:
     """Trains and evaluates one job, or shows what is there already if it has been done."""
     from tunesmith.cli.progress import TrainingProgress
-    from tunesmith.evaluation.run import evaluate_job
-    from tunesmith.evaluation.table import evaluation_table
     from tunesmith.launch.folder import open_folder, read_result
     from tunesmith.launch.run import train_here
     from tunesmith.sources import Resolver
@@ -85,6 +84,9 @@ def run_job(job: FineTuneJob, folder: RunFolder, arguments: argparse.Namespace, 
             with TrainingProgress(folder, console):
                 outcome = train_here(job, folder, resolver, console.print)
         if outcome.reason == "Succeeded" and job.spec.evaluation is not None:
+            from tunesmith.evaluation.run import evaluate_job
+            from tunesmith.evaluation.table import evaluation_table
+
             evaluated = evaluate_job(job, folder, resolver)
             if evaluated.reason != "Succeeded":
                 return evaluated
@@ -92,11 +94,3 @@ def run_job(job: FineTuneJob, folder: RunFolder, arguments: argparse.Namespace, 
     if outcome.reason == "Succeeded":
         console.print(f"model: {folder.model}\nfolder: {folder.root}")
     return outcome
-
-
-def _quiet() -> None:
-    """Keeps the libraries' own bars and notes off the terminal; warnings stay."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")

@@ -14,7 +14,9 @@ from tunesmith.api.source import Location
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("--config-dir", type=Path, default=Path(CONFIG_DIR), help="where the attempt's ConfigMap is mounted")
+    parser.add_argument(
+        "--config-dir", type=Path, default=Path(CONFIG_DIR), help="where the attempt's ConfigMap is mounted"
+    )
     parser.add_argument("--mount-root", type=Path, default=Path(MOUNT_ROOT), help="where claims are mounted")
     parser.set_defaults(main=main)
 
@@ -66,7 +68,5 @@ def pod_folder(run: RunConfig, mount_root: Path) -> RunFolder:
 
 def with_addresses(outcome: Outcome, run: RunConfig, folder: RunFolder) -> Outcome:
     """The outcome with its artifacts as addresses that mean the same outside the pod."""
-    paths = {
-        name: path.replace(str(folder.root), run.folder, 1) for name, path in outcome.artifacts.to_dict().items()
-    }
+    paths = {name: path.replace(str(folder.root), run.folder, 1) for name, path in outcome.artifacts.to_dict().items()}
     return outcome.model_copy(update={"artifacts": Artifacts.model_validate(paths)})

@@ -5,7 +5,7 @@ side by side, padded on the right, where causal attention never looks. In both l
 token is learned: for the others they would be thrown away.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,8 +34,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """On another device."""
-        moved = (t.to(device, non_blocking=True) for t in (self.input_ids, self.position_ids, self.keep, self.targets))
-        return Batch(*moved, self.row_lengths, self.tokens)
+        names = ("input_ids", "position_ids", "keep", "targets")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
 
 def collate(data: TokenizedRows, rows: MicroBatch, packed: bool, pad_token: int) -> Batch:

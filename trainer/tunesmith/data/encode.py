@@ -3,6 +3,7 @@
 Label masks go by position, never by token id, so that a padding token that is also the end-of-sequence token is learnt.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,13 +74,16 @@ def fill(template: str, row: Row, columns: Columns, place: str) -> str:
     """A template with a row's values; {text}, {prompt} and {response} stand for the columns that play these parts.
 
     Raises:
-        InputError: the row has no such column; names those it has.
+        InputError: the row has no such column, or nothing in it.
     """
 
     def value(match: re.Match[str]) -> str:
         name = match.group(1)
         column = columns.to_dict().get(name, name)
-        if row.get(column) is None:
+        if column in row and row[column] is None:
+            start = json.dumps(row, default=str, ensure_ascii=False)[:100]
+            raise InputError(Problem(f"column {column!r} is null in the row that starts {start}", place))
+        if column not in row:
             listing = ", ".join(sorted(row))
             raise InputError(Problem(f"there is no column {column!r} for {{{name}}}; the data has: {listing}", place))
         return str(row[column])
@@ -94,7 +98,7 @@ def prompt_of(row: Row, spec: FineTuneJobSpec, tokenizer: PreTrainedTokenizerBas
     if template is not None:
         return fill(template.removesuffix(_RESPONSE), row, columns, "spec.dataset.columns")
     if tokenizer.chat_template is None:
-        message = "is not set, and the model's tokenizer has no chat template; set one such as \"{prompt} {response}\""
+        message = 'is not set, and the model\'s tokenizer has no chat template; set one such as "{prompt} {response}"'
         raise InputError(Problem(message, "spec.objective.instruction.template"))
     messages = [{"role": "user", "content": fill("{prompt}", row, columns, "spec.dataset.columns")}]
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

@@ -45,7 +45,9 @@ class EpochPlan:
         return order[position * self.batch_size : (position + 1) * self.batch_size]
 
 
-def cut_packed(rows: NDArray[np.int64], lengths: NDArray[np.int64], workers: int, capacity: int) -> list[list[MicroBatch]]:
+def cut_packed(
+    rows: NDArray[np.int64], lengths: NDArray[np.int64], workers: int, capacity: int
+) -> list[list[MicroBatch]]:
     """Cuts a step's rows into micro-batches of at most `capacity` tokens, evenly loaded.
 
     Longest first, each into the emptiest micro-batch (Graham 1969), with as few micro-batches as fit.

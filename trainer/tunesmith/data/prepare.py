@@ -81,7 +81,9 @@ def read_training_rows(spec: FineTuneJobSpec, resolver: Resolver) -> tuple[list[
     return rows, read_rows(validation, resolver, "spec.dataset.validation.source")
 
 
-def tokenize(train: list[Row], validation: list[Row], spec: FineTuneJobSpec, tokenizer: PreTrainedTokenizerBase) -> TrainingData:
+def tokenize(
+    train: list[Row], validation: list[Row], spec: FineTuneJobSpec, tokenizer: PreTrainedTokenizerBase
+) -> TrainingData:
     """Tokenizes the sets of a run.
 
     Raises:

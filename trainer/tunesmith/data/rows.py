@@ -34,7 +34,11 @@ def read_rows(source: DataSource, resolver: Resolver, place: str) -> list[Row]:
     if location.scheme == "hf":
         rows = _read_hub(source, location, place)
     else:
-        rows = [row for file, kind in _files(source, resolver.path(location, place), place) for row in _read(file, kind, place)]
+        rows = [
+            row
+            for file, kind in _files(source, resolver.path(location, place), place)
+            for row in _read(file, kind, place)
+        ]
     if not rows:
         raise InputError(Problem(f"{source.source} is empty: there is not a single row in it", place))
     return rows
@@ -69,24 +73,26 @@ def _read(file: Path, kind: str, place: str) -> Iterator[Row]:
 
 
 def _read_jsonl(file: Path, place: str) -> Iterator[Row]:
-    with file.open(encoding="utf-8") as lines:
+    with file.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line.rstrip("\n"))
             except json.JSONDecodeError as error:
-                message = f"is broken JSON: {error.msg} at column {error.colno}"
+                message = f"is broken JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
                 raise InputError(Problem(message, place, number, str(file))) from None
             if not isinstance(row, dict):
-                raise InputError(Problem("should be an object with the row's columns", place, number, str(file)))
+                raise InputError(
+                    Problem("should be an object with the row's columns, one on each line", place, number, str(file))
+                )
             yield row
 
 
 def _read_text(file: Path) -> Iterator[Row]:
     piece: list[str] = []
     size = 0
-    with file.open(encoding="utf-8") as lines:
+    with file.open(encoding="utf-8-sig") as lines:
         for line in lines:
             piece.append(line)
             size += len(line)

@@ -39,7 +39,9 @@ def open_folder(folder: RunFolder, job: FineTuneJob, fresh: bool = False) -> Ite
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(Problem("is in use by another run; wait for it, or choose another --output", file=str(folder.root))) from None
+            raise InputError(
+                Problem("is in use by another run; wait for it, or choose another --output", file=str(folder.root))
+            ) from None
         if fresh:
             _move_aside(folder)
         _claim(folder, job)
@@ -56,7 +58,10 @@ def _claim(folder: RunFolder, job: FineTuneJob) -> None:
             raise InputError(Problem("is damaged; start over with --fresh", file=str(folder.config))) from None
         differing = differing_fields(fields, earlier)
         if differing:
-            message = f"holds a run of another meaning: {', '.join(differing)} differ; start over with --fresh, or choose another --output"
+            listing = ", ".join(differing)
+            message = (
+                f"holds a run of another job: {listing} differ; start over with --fresh, or choose another --output"
+            )
             raise InputError(Problem(message, file=str(folder.root)))
     config = {
         "identity": identity_hash(job.spec),

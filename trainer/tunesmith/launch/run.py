@@ -14,7 +14,6 @@ from tunesmith.launch.workers import Placement, run_attempt
 from tunesmith.sources import Resolver
 from tunesmith.training.worker import Assignment
 
-
 _WORTH_RETRYING = ("OutOfMemory", "LossDiverged", "WorkerLost")
 """Where somebody looks on, a defect is shown at once, and an interruption was meant."""
 

@@ -17,7 +17,15 @@ log = logging.getLogger(__name__)
 LOST_WORKER_RESTARTS = 3
 """How often Ray Train starts the workers of one attempt again, from the last checkpoint, after one was lost."""
 
-_PRECEDENCE = ("InvalidInput", "OutOfMemory", "LossDiverged", "StorageFull", "InternalError", "Interrupted", "WorkerLost")
+_PRECEDENCE = (
+    "InvalidInput",
+    "OutOfMemory",
+    "LossDiverged",
+    "StorageFull",
+    "InternalError",
+    "Interrupted",
+    "WorkerLost",
+)
 """Which of several workers' outcomes explains the others: one that failed takes its peers along."""
 
 
@@ -38,27 +46,15 @@ def run_attempt(assignment: Assignment, placement: Placement) -> Outcome:
         logging.getLogger(name).setLevel(logging.WARNING)
     for note in assignment.folder.root.glob(".outcome-*.json"):
         note.unlink()
-    import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    scaling = assignment.job.spec.scaling
-    if placement.own_process:
-        workers = ScalingConfig(num_workers=0)
-    else:
-        workers = ScalingConfig(
-            num_workers=scaling.workers,
-            use_gpu=torch.cuda.is_available() or scaling.resources.gpu is not None,
-            resources_per_worker=_resources(assignment, placement),
-        )
-        if not ray.is_initialized():
-            cpus = None if placement.address else max(len(os.sched_getaffinity(0)), scaling.workers)
-            ray.init(address=placement.address, num_cpus=cpus, include_dashboard=None if placement.address else False, logging_level=logging.ERROR)
+    start: Any = _start_worker  # Ray's annotation does not know yet that a worker may return a value
     trainer = TorchTrainer(
-        _start_worker,
+        start,
         train_loop_config={"assignment": assignment},
-        scaling_config=workers,
+        scaling_config=_scaling(assignment, placement),
         run_config=RunConfig(
             name=f"attempt-{assignment.attempt}",
             storage_path=str((assignment.folder.root / ".ray").resolve()),
@@ -66,11 +62,14 @@ def run_attempt(assignment: Assignment, placement: Placement) -> Outcome:
         ),
     )
     try:
-        outcomes = [Outcome.model_validate(trainer.fit().return_value)]
+        result: Any = trainer.fit()
+        outcomes = [Outcome.model_validate(result.return_value)]
     except TrainingFailedError as error:
         log.error("Ray Train gave up: %s", error)
         reason = "OutOfMemory" if "OutOfMemory" in str(error) else "WorkerLost"
-        outcomes = [Outcome.model_validate({"reason": reason, "message": _first_line(error), "attempt": assignment.attempt})]
+        outcomes = [
+            Outcome.model_validate({"reason": reason, "message": _first_line(error), "attempt": assignment.attempt})
+        ]
     outcomes += _notes(assignment.folder, assignment.attempt)
     failed = [outcome for outcome in outcomes if outcome.reason != "Succeeded"]
     return min(failed, key=lambda outcome: _PRECEDENCE.index(outcome.reason)) if failed else outcomes[0]
@@ -80,9 +79,29 @@ def _start_worker(config: dict[str, Any]) -> dict[str, Any]:
     return run_worker(config["assignment"]).to_dict()
 
 
-def _resources(assignment: Assignment, placement: Placement) -> dict[str, float]:
-    cpus = 1 if placement.address else worker_threads(assignment.job.spec)
-    return {"CPU": float(cpus)}
+def _scaling(assignment: Assignment, placement: Placement) -> Any:
+    """What Ray Train is asked for; joins or starts a Ray cluster where workers are processes of their own."""
+    import ray
+    from ray.train import ScalingConfig
+
+    if placement.own_process:
+        return ScalingConfig(num_workers=0)
+    spec = assignment.job.spec
+    joins = placement.address is not None
+    if not ray.is_initialized():
+        ray.init(
+            address=placement.address,
+            num_cpus=None if joins else max(len(os.sched_getaffinity(0)), spec.scaling.workers),
+            include_dashboard=None if joins else False,
+            logging_level=logging.ERROR,
+            log_to_driver=joins,  # here the run's folder has the workers' logs
+        )
+    return ScalingConfig(
+        num_workers=spec.scaling.workers,
+        use_gpu=torch.cuda.is_available() or spec.scaling.resources.gpu is not None,
+        # on a cluster a pod is a worker, whatever its size
+        resources_per_worker={"CPU": 1 if joins else worker_threads(spec)},
+    )
 
 
 def _notes(folder: RunFolder, attempt: int) -> list[Outcome]:

@@ -5,7 +5,7 @@ interface packs without a mask of [tokens, tokens], and without computing what s
 https://huggingface.co/docs/transformers/attention_interface
 """
 
-from itertools import pairwise
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -48,33 +48,43 @@ def packed_attention(
         [1, tokens, heads, head size], and no weights.
     """
     refuse_unknown(others)
-    bounds = [0]
-    for length in row_lengths or [query.shape[2]]:
-        bounds.append(bounds[-1] + length)
     grouped = query.shape[1] != key.shape[1]
-    outputs = []
-    for start, end in pairwise(bounds):
-        window = sliding_window if sliding_window is not None and end - start > sliding_window else None
-        outputs.append(
-            scaled_dot_product_attention(
-                query[:, :, start:end],
-                key[:, :, start:end],
-                value[:, :, start:end],
-                attn_mask=_band(end - start, window, query.device) if window else None,
-                dropout_p=dropout,
-                is_causal=window is None,
-                scale=scaling,
-                enable_gqa=grouped,
-            )
+    outputs, start = [], 0
+    for length, count in runs_of_equal(row_lengths or [query.shape[2]]):
+        window = sliding_window if sliding_window is not None and length > sliding_window else None
+        mixed = scaled_dot_product_attention(
+            _as_batch(query, start, count, length),
+            _as_batch(key, start, count, length),
+            _as_batch(value, start, count, length),
+            attn_mask=_band(length, window, query.device) if window else None,
+            dropout_p=dropout,
+            is_causal=window is None,
+            scale=scaling,
+            enable_gqa=grouped,
         )
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+        outputs.append(mixed.transpose(1, 2).flatten(0, 1))
+        start += count * length
+    return torch.cat(outputs).unsqueeze(0), None
+
+
+def runs_of_equal(lengths: list[int]) -> list[tuple[int, int]]:
+    """Neighbouring rows of the same length, which are computed at once: (length, how many)."""
+    return [(length, len(list(run))) for length, run in groupby(lengths)]
+
+
+def _as_batch(tensor: Tensor, start: int, count: int, length: int) -> Tensor:
+    """`count` rows of equal length as a batch: [1, heads, tokens, size] to [count, heads, length, size]."""
+    rows = tensor[0, :, start : start + count * length]
+    return rows.reshape(rows.shape[0], count, length, rows.shape[-1]).transpose(0, 1)
 
 
 def refuse_unknown(others: dict[str, Any]) -> None:
     """Refuses arguments that change the scores in a way that packed attention does not know."""
     for name in ("softcap", "s_aux", "position_bias"):
         if others.get(name) is not None:
-            raise InputError(Problem(f"does not work with this model's attention ({name}); set it to false", "spec.training.packing"))
+            raise InputError(
+                Problem(f"does not work with this model's attention ({name}); set it to false", "spec.training.packing")
+            )
 
 
 def _band(length: int, window: int, device: torch.device) -> Tensor:

@@ -56,9 +56,13 @@ def locate(spec: ModelSpec, resolver: Resolver) -> ModelLocation:
     if not folder.is_dir():
         raise InputError(Problem(f"{folder} is not a folder with a model", PLACE))
     if not any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
-        raise InputError(Problem(f"{folder} holds no config.json: it is not a model in the format of transformers", PLACE))
+        raise InputError(
+            Problem(f"{folder} holds no config.json: it is not a model in the format of transformers", PLACE)
+        )
     if not list(folder.glob("*.safetensors")):
-        raise InputError(Problem(f"{folder} holds no weights: *.safetensors is missing (other formats are not read)", PLACE))
+        raise InputError(
+            Problem(f"{folder} holds no weights: *.safetensors is missing (other formats are not read)", PLACE)
+        )
     return ModelLocation(str(folder.resolve()))
 
 
@@ -97,7 +101,7 @@ def load_model(
         from peft import PeftModel
 
         if quantization is not None:
-            message = "is an adapter without its base: set method.lora.merge in the job that trains it, to quantize the result"
+            message = "is an adapter; to quantize its model, set method.lora.merge in the job that trains it"
             raise InputError(Problem(message, PLACE))
         adapted = PeftModel.from_pretrained(load_model(base, dtype), location.name)
         merged: PreTrainedModel = adapted.merge_and_unload()

@@ -43,7 +43,9 @@ def _text(row: Row, spec: FineTuneJobSpec) -> str:
     return prompt_of(row, spec, no_tokenizer) + response_of(row, spec)
 
 
-def base_model(spec: FineTuneJobSpec, resolver: Resolver, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype | str) -> PreTrainedModel:
+def base_model(
+    spec: FineTuneJobSpec, resolver: Resolver, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype | str
+) -> PreTrainedModel:
     """The model that training starts from, unquantized."""
     if spec.model.config is not None:
         return build_model(spec.model.config, tokenizer, spec.training.seed)

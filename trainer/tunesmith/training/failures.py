@@ -11,7 +11,14 @@ from tunesmith.api.outcome import Outcome
 log = logging.getLogger(__name__)
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
-_PEER_GONE = ("connection closed by peer", "connection reset by peer", "broken pipe", "read timeout", "timed out waiting", "socket closed")
+_PEER_GONE = (
+    "connection closed by peer",
+    "connection reset by peer",
+    "broken pipe",
+    "read timeout",
+    "timed out waiting",
+    "socket closed",
+)
 
 
 class LossDivergedError(Exception):
@@ -37,7 +44,7 @@ def outcome_of(error: BaseException, attempt: int) -> Outcome:
         message = "out of memory: lower training.microBatchSize, or set training.gradientCheckpointing"
         return Outcome(reason="OutOfMemory", message=message, attempt=attempt)
     if is_full_disk(error):
-        message = "no space is left for the run's folder: free some, or lower training.checkpoint.keep; the last checkpoint is intact"
+        message = "no space is left for the run's folder, its last checkpoint is intact: free some space"
         return Outcome(reason="StorageFull", message=message, attempt=attempt)
     if isinstance(error, RuntimeError) and any(part in text for part in _PEER_GONE):
         return Outcome(reason="WorkerLost", message="another worker went away", attempt=attempt)

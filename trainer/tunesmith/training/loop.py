@@ -65,12 +65,16 @@ class Trainer:
                 record["validation/loss"] = loss
                 position = _after_validation(position, loss)
             stopping = record.pop("stop") > 0
-            position = position.model_copy(update={"metrics": {k: float(v) for k, v in record.items() if k != "step"}})
+            position = position.model_copy(
+                update={"metrics": {k: float(v) for k, v in record.items() if k not in ("step", "time")}}
+            )
             self._tell(position, record, time.perf_counter() - started, finished)
             if saving or stopping:
                 self.save(position)
             if stopping and not finished:
-                raise StopRequestedError(f"stopped on request after step {position.step}; run again to go on from there")
+                raise StopRequestedError(
+                    f"stopped on request after step {position.step}; run again to go on from there"
+                )
             if training.early_stopping and position.without_improvement >= training.early_stopping.patience:
                 break
         return position
@@ -92,7 +96,6 @@ class Trainer:
         targets = max(1, int(self.data.train.targets[rows].sum()))
         micro_batches = self.cut(rows, self.data.train)
         total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
-        total[1] = float(accelerator.is_main_process and self.folder.stop_request.exists())
         self.model.train()
         for index, micro_batch in enumerate(micro_batches):
             batch = self._collate(self.data.train, micro_batch)
@@ -102,6 +105,7 @@ class Trainer:
             total[0] += loss.detach()
 
         norm = self._clip()
+        total[1] = float(accelerator.is_main_process and self.folder.stop_request.exists())
         loss_sum, stop = sum_over_workers(accelerator, total).tolist()
         mean = loss_sum / targets
         if not math.isfinite(mean) or (not math.isfinite(norm) and self.training.precision != "fp16"):
@@ -123,7 +127,7 @@ class Trainer:
         )
         seconds = time.perf_counter() - started
         figures = {"loss": mean, "learning_rate": rate, "gradient_norm": norm, "tokens_per_second": tokens / seconds}
-        return after, {"step": after.step, **figures, "stop": stop}
+        return after, {"step": after.step, "time": time.time(), "tokens": after.tokens, **figures, "stop": stop}
 
     def _clip(self) -> float:
         """Scales the gradient down to maxGradNorm and returns its norm before."""

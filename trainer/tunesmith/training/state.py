@@ -1,5 +1,4 @@
-"""The trained state by name, whole, whatever holds it: so that a checkpoint does not depend on the number of workers.
-"""
+"""The trained state by name, whole, whatever holds it: a checkpoint does not depend on the number of workers."""
 
 from collections.abc import Callable, Iterator
 

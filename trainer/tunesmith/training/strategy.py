@@ -42,7 +42,10 @@ def make_accelerator(spec: FineTuneJobSpec) -> Accelerator:
             zero3_init_flag=False,
         )
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1  # unused: the loop normalises by tokens itself
-        arguments |= {"deepspeed_plugin": plugin, "kwargs_handlers": [InitProcessGroupKwargs(backend="gloo" if on_cpu else "nccl")]}
+        arguments |= {
+            "deepspeed_plugin": plugin,
+            "kwargs_handlers": [InitProcessGroupKwargs(backend="gloo" if on_cpu else "nccl")],
+        }
     else:
         arguments |= {"cpu": on_cpu, "kwargs_handlers": [DistributedDataParallelKwargs(gradient_as_bucket_view=True)]}
     accelerator = Accelerator(**arguments)

@@ -38,11 +38,18 @@ class Telemetry:
             "peak_memory_bytes": "Highest memory so far: of the GPU where there is one, else resident.",
         }
         self._gauges = {n: Gauge(f"tunesmith_training_{n}", d, registry=self.registry) for n, d in gauge.items()}
-        counter = {"steps": "Finished optimizer steps.", "tokens": "Real tokens seen.", "samples": "Training rows seen."}
+        counter = {
+            "steps": "Finished optimizer steps.",
+            "tokens": "Real tokens seen.",
+            "samples": "Training rows seen.",
+        }
         self._counters = {n: Counter(f"tunesmith_training_{n}", d, registry=self.registry) for n, d in counter.items()}
         buckets = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)
         self._step_time = Histogram(
-            "tunesmith_training_step_duration_seconds", "Time of an optimizer step.", registry=self.registry, buckets=buckets
+            "tunesmith_training_step_duration_seconds",
+            "Time of an optimizer step.",
+            registry=self.registry,
+            buckets=buckets,
         )
         self._gauges["steps_planned"].set(total_steps)
         forget_after(file, first_step)

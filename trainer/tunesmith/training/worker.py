@@ -1,9 +1,9 @@
-"""What each worker of a run does, from the spec to the tuned model; started by `launch`, in a process of its own or not."""
+"""What each worker of a run does, from the spec to the tuned model; started by `launch`."""
 
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 import torch.distributed as dist
@@ -42,7 +42,7 @@ class Assignment:
     folder: RunFolder
     resolver: Resolver
     attempt: int = 1
-    overrides: Overrides = Overrides()
+    overrides: Overrides = field(default_factory=Overrides)
     metrics_port: int | None = None
     """Where to serve /metrics and /progress; nowhere by default."""
 
@@ -53,11 +53,12 @@ def run_worker(assignment: Assignment) -> Outcome:
     So a worker that does raise, or dies, was lost, and that alone is what Ray Train starts again.
     """
     _log_to(assignment.folder)
+    note = assignment.folder.root / f".outcome-{assignment.attempt}-{_rank()}.json"
+    note.unlink(missing_ok=True)  # of this worker before Ray Train started it again
     try:
         outcome = _train(assignment)
     except Exception as error:  # any failure becomes an Outcome; a defect's traceback goes to the log
         outcome = outcome_of(error, assignment.attempt)
-    note = assignment.folder.root / f".outcome-{assignment.attempt}-{_rank()}.json"
     if outcome.reason != "Succeeded":
         try:
             note.write_text(outcome.model_dump_json(exclude_none=True), encoding="utf-8")
@@ -87,9 +88,9 @@ def _rank() -> int:
 
 def _train(assignment: Assignment) -> Outcome:
     spec, folder = assignment.job.spec, assignment.folder
-    torch.set_num_threads(worker_threads(spec))
     AcceleratorState._reset_state(reset_partial_state=True)  # a second run in this process starts clean
     accelerator = make_accelerator(spec)
+    torch.set_num_threads(worker_threads(spec))  # after accelerate, which sets a number of its own
 
     train_rows, validation_rows = read_training_rows(spec, assignment.resolver)
     tokenizer = start_tokenizer(spec, assignment.resolver, folder, train_rows)
@@ -216,6 +217,11 @@ def _success(assignment: Assignment, position: Position) -> Outcome:
             "attempt": assignment.attempt,
             "step": position.step,
             "metrics": position.metrics,
-            "artifacts": {"folder": str(folder.root), "model": str(folder.model), "adapter": adapter, "checkpoint": str(last[-1])},
+            "artifacts": {
+                "folder": str(folder.root),
+                "model": str(folder.model),
+                "adapter": adapter,
+                "checkpoint": str(last[-1]),
+            },
         }
     )

@@ -1,0 +1,1 @@
+"""Makes Kubernetes objects: pure functions from a run to a dict."""

@@ -1,0 +1,38 @@
+"""The ConfigMap of an attempt: the job and what the attempt changes, as the pods read them."""
+
+import json
+from typing import Any
+
+from tunesmith.api.base import API_VERSION
+from tunesmith.api.pod import JOB_FILE, RUN_FILE, RunConfig
+
+from tunesmith_operator.builders.common import metadata
+from tunesmith_operator.names import CONTENT_HASH, MODEL_CLAIMS, MODEL_SOURCE, SPEC_HASH, digest
+from tunesmith_operator.reconcile.job import Run, spec_hash
+
+
+def config_map(run: Run) -> dict[str, Any]:
+    """An immutable ConfigMap; its annotations are the record of what the attempt was made from."""
+    data = {JOB_FILE: _job_file(run), RUN_FILE: _run_file(run)}
+    meta = metadata(run, run.job.attempt_name(run.attempt))
+    meta["annotations"] = {
+        SPEC_HASH: spec_hash(run.job.spec),
+        CONTENT_HASH: digest(json.dumps(data, sort_keys=True), 16),
+    }
+    if run.job.spec.model.job is not None and run.model.source is not None:
+        meta["annotations"] |= {MODEL_SOURCE: run.model.source, MODEL_CLAIMS: ",".join(run.model.claims)}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "immutable": True, "data": data}
+
+
+def _job_file(run: Run) -> str:
+    """The job without what is none of the trainer's business: the pods, and the environment of other pods."""
+    spec = run.job.spec.to_dict()
+    spec.pop("runtime", None)
+    if run.model.source is not None:
+        spec["model"]["source"] = run.model.source
+    meta = {"name": run.job.name, "namespace": run.job.namespace}
+    return json.dumps({"apiVersion": API_VERSION, "kind": "FineTuneJob", "metadata": meta, "spec": spec})
+
+
+def _run_file(run: Run) -> str:
+    return RunConfig(attempt=run.attempt, folder=run.folder, overrides=run.overrides).model_dump_json(exclude_none=True)

@@ -1,0 +1,48 @@
+"""Kubernetes Events, and merge patches: what a plan looks like on the wire."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from tunesmith_operator.names import digest
+from tunesmith_operator.reconcile.decision import timestamp
+from tunesmith_operator.reconcile.observed import Object
+from tunesmith_operator.reconcile.plan import Event
+
+_LONGEST_MESSAGE = 1024
+_COMPONENT = "tunesmith-operator"
+
+
+def event_body(job: Object, event: Event, now: datetime) -> dict[str, Any]:
+    """The Event; its name is made from what it tells, so that telling it twice makes one."""
+    meta, when = job["metadata"], timestamp(now)
+    about = {name: job[name] for name in ("apiVersion", "kind")}
+    about |= {name: meta[name] for name in ("name", "namespace", "uid", "resourceVersion")}
+    identity = "/".join((meta["uid"], event.reason, event.key))
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{meta['name'][:200]}.{digest(identity, 16)}", "namespace": meta["namespace"]},
+        "involvedObject": about,
+        "type": "Warning" if event.warning else "Normal",
+        "reason": event.reason,
+        "message": event.message[:_LONGEST_MESSAGE],
+        "source": {"component": _COMPONENT},
+        "reportingComponent": _COMPONENT,
+        "firstTimestamp": when,
+        "lastTimestamp": when,
+        "count": 1,
+    }
+
+
+def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON merge patch (RFC 7396) that turns one object into the other."""
+    patch: dict[str, Any] = {name: None for name in before if name not in after}
+    for name, value in after.items():
+        old = before.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            if inner := merge_patch(old, value):
+                patch[name] = inner
+        elif old != value:
+            patch[name] = value
+    return patch

@@ -1,0 +1,43 @@
+"""The operator's own metrics."""
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+_RUNS = (30, 60, 300, 900, 3600, 3 * 3600, 12 * 3600, 24 * 3600, 3 * 24 * 3600, 7 * 24 * 3600)
+
+API_REQUESTS = Counter("tunesmith_operator_api_requests", "Requests to the API server.", ["verb", "code"])
+RECONCILE_SECONDS = Histogram("tunesmith_operator_reconcile_duration_seconds", "Time to look after one job once.")
+RECONCILE_ERRORS = Counter("tunesmith_operator_reconcile_errors", "Looks after a job that failed, to be repeated.")
+QUEUE_DEPTH = Gauge("tunesmith_operator_queue_depth", "Jobs that wait to be looked after.")
+QUEUE_WAIT_SECONDS = Histogram("tunesmith_operator_queue_wait_seconds", "Time that a job waits to be looked after.")
+ATTEMPT_SECONDS = Histogram(
+    "tunesmith_operator_attempt_duration_seconds",
+    "Time that attempts ran, by how they ended.",
+    ["reason"],
+    buckets=_RUNS,
+)
+JOB_SECONDS = Histogram(
+    "tunesmith_operator_job_duration_seconds",
+    "Time from the first attempt to the end of a job.",
+    ["phase"],
+    buckets=_RUNS,
+)
+RETRIES = Counter("tunesmith_operator_retries", "Attempts that follow a failed one, by how that ended.", ["reason"])
+REPAIRS = Counter("tunesmith_operator_watch_repairs", "Objects that the watches had missed, found by the resync.")
+
+
+class JobsByPhase(Collector):
+    """Counts jobs when it is asked."""
+
+    def __init__(self, phases: Callable[[], Iterable[str]]) -> None:
+        self._phases = phases
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily("tunesmith_operator_jobs", "FineTuneJobs by phase.", labels=["phase"])
+        for phase, number in sorted(Tally(self._phases()).items()):
+            family.add_metric([phase], number)
+        yield family

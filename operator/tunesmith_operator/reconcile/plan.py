@@ -1,0 +1,50 @@
+"""What is to be done about a job: the result of a decision, carried out by `controller`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tunesmith.api.status import JobStatus
+
+from tunesmith_operator.reconcile.observed import Reference
+
+ChildKind = Literal["ConfigMap", "RayJob", "Job"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """A line of the job's story."""
+
+    reason: str
+    message: str
+    warning: bool
+    key: str
+    """Tells it from other events of the same reason, so that it is told once, whoever tells it again."""
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """A child to delete."""
+
+    kind: ChildKind
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done, in the order of the fields; the next look finds again what was cut off in between."""
+
+    lookups: tuple[Reference, ...] = ()
+    """Objects to look up before anything else can be decided; nothing else is set then."""
+    create: tuple[Mapping[str, Any], ...] = ()
+    events: tuple[Event, ...] = ()
+    status: JobStatus | None = None
+    """The status to write; None when it stands already."""
+    delete: tuple[Deletion, ...] = ()
+    delete_job: bool = False
+    """The job's own time is over."""
+    poll: tuple[str, ...] = ()
+    """Addresses of the pods, one of which serves the progress."""
+    look_again: float | None = None
+    """Seconds after which time alone may change the decision."""

@@ -1,0 +1,121 @@
+"""What must be there before an attempt can start: an image, claims, ConfigMaps, the model of another job."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tunesmith.api.outcome import Overrides
+from tunesmith.api.pod import cluster_run_path
+from tunesmith.api.source import Location
+
+from tunesmith_operator.reconcile.decision import Decision
+from tunesmith_operator.reconcile.job import Job, Model, Run
+from tunesmith_operator.reconcile.observed import ConfigMap, Object, Observed, Reference
+from tunesmith_operator.settings import Settings
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why an attempt cannot start."""
+
+    reason: str
+    message: str
+    waiting: bool = False
+    """It will pass by itself: another job is not ready yet."""
+    final: bool = False
+    """It will not pass."""
+
+
+def plan_run(job: Job, number: int, overrides: Overrides, seen: Observed, settings: Settings) -> Run | Obstacle:
+    """The attempt as it would run, from the spec, the settings and what earlier attempts have fixed."""
+    image = job.spec.runtime.image or settings.image
+    if not image:
+        return Obstacle("MissingImage", "set spec.runtime.image: the operator has no default for it")
+    folder = _pinned_folder(seen.body) or run_folder(seen.body, settings)
+    if folder is None:
+        return Obstacle("MissingStorage", "set spec.storage: the operator has no default claim for it")
+    model = _model(job, seen, settings)
+    if isinstance(model, Obstacle):
+        return model
+    return Run(job, number, overrides, folder, model, image)
+
+
+def missing(run: Run, seen: Observed, decision: Decision) -> Obstacle | None:
+    """Whether an object that the run mounts is not there; asks for a look where that is not known."""
+    references = [Reference("PersistentVolumeClaim", claim) for claim in run.claims]
+    references += [Reference("ConfigMap", name) for name in run.config_maps]
+    unknown = [reference for reference in references if reference not in seen.references]
+    if unknown:
+        decision.look_up(unknown)
+        return None
+    for reference in references:
+        if not seen.references[reference]:
+            where = f"{reference.kind} {reference.name} in namespace {run.job.namespace}"
+            return Obstacle(f"Missing{reference.kind}", f"there is no {where}: create it, or name another in the spec")
+    return None
+
+
+def report(obstacle: Obstacle, decision: Decision, settings: Settings) -> None:
+    """Says what is in the way; ends the job where that will not pass."""
+    if obstacle.waiting:
+        decision.set("Validated", "Unknown", obstacle.reason, obstacle.message, tell="Normal")
+    else:
+        decision.set("Validated", "False", obstacle.reason, obstacle.message, tell="Warning")
+    if obstacle.final:
+        decision.fail(obstacle.reason, obstacle.message)
+    else:
+        decision.again_in(settings.recheck_seconds)
+
+
+def run_folder(body: Object, settings: Settings) -> str | None:
+    """The address of a job's folder; None where nothing says on which claim."""
+    storage = body["spec"].get("storage", {}).get("persistentVolumeClaim", {})
+    claim = storage.get("claimName") or settings.storage_claim
+    meta = body["metadata"]
+    return f"pvc://{claim}/{cluster_run_path(meta['namespace'], meta['name'], meta['uid'])}" if claim else None
+
+
+def _pinned_folder(body: Object) -> str | None:
+    """The folder that the first attempt began; the settings may have changed since."""
+    folder: str | None = (body.get("status") or {}).get("artifacts", {}).get("folder")
+    return folder
+
+
+def newest_config_map(job: Job, config_maps: Mapping[str, ConfigMap]) -> ConfigMap | None:
+    """The record of what the last attempt ran."""
+    own = [config_map for config_map in config_maps.values() if config_map.meta.owner == job.uid]
+    return max(own, key=lambda config_map: config_map.meta.attempt, default=None)
+
+
+def _model(job: Job, seen: Observed, settings: Settings) -> Model | Obstacle:
+    name = job.spec.model.job
+    if name is None:
+        return Model(job.spec.model.source)
+    if (record := newest_config_map(job, seen.config_maps)) is not None and record.model_source:
+        return Model(record.model_source, record.model_claims)
+    other = seen.jobs.get(name)
+    if other is None or other["metadata"].get("deletionTimestamp"):
+        text = f"waits for FineTuneJob {name}, which is not there: create it, or correct spec.model.source"
+        return Obstacle("WaitingForJob", text, waiting=True)
+    conditions = {c["type"]: c["status"] for c in (other.get("status") or {}).get("conditions", ())}
+    if conditions.get("Failed") == "True":
+        text = f"FineTuneJob {name}, whose model this job starts from, has failed: make a new one, then this one again"
+        return Obstacle("ModelJobFailed", text, final=True)
+    folder = _pinned_folder(other) or run_folder(other, settings)
+    if conditions.get("Complete") != "True" or folder is None:
+        return Obstacle("WaitingForJob", f"waits until FineTuneJob {name} is complete", waiting=True)
+    return Model(f"{folder}/model", tuple(sorted(set(_claims_behind(name, seen, settings, set())))))
+
+
+def _claims_behind(name: str, seen: Observed, settings: Settings, visited: set[str]) -> Iterator[str]:
+    """The claims of a job and of those it builds on: its model may be an adapter that points to a base elsewhere."""
+    body = seen.jobs.get(name)
+    if body is None or name in visited:
+        return
+    folder = _pinned_folder(body) or run_folder(body, settings)
+    source = body["spec"]["model"].get("source")
+    for address in filter(None, (folder, source)):
+        location = Location.parse(address)
+        if location.scheme == "pvc":
+            yield location.name
+        if location.scheme == "job":
+            yield from _claims_behind(location.name, seen, settings, visited | {name})

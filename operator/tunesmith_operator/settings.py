@@ -1,0 +1,53 @@
+"""All settings of the operator. Only `main` reads the environment."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class PodResources:
+    """The resources of a pod that does not train; memory is request and limit."""
+
+    cpu: str
+    memory: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of the operator."""
+
+    namespaces: tuple[str, ...] = ()
+    """The namespaces that are watched; all without any."""
+    image: str = ""
+    """The trainer image of jobs that name none."""
+    image_pull_policy: str = "IfNotPresent"
+    """When the trainer image is pulled, for jobs that do not say."""
+    storage_claim: str = ""
+    """The PersistentVolumeClaim of jobs that name no storage."""
+    ray_version: str = "2.60.0"
+    """The version of Ray in the trainer image, for KubeRay."""
+    head: PodResources = field(default_factory=lambda: PodResources("1", "4Gi"))
+    """The head of a Ray cluster with several workers; with one worker the head is that worker."""
+    submitter: PodResources = field(default_factory=lambda: PodResources("100m", "512Mi"))
+    """The pod that submits the Ray job, follows its logs and reports its outcome."""
+
+    progress_seconds: float = 15.0
+    """Time between two readings of a job's progress; its status changes no more often for it."""
+    pod_grace_seconds: float = 300.0
+    """How long an image that cannot be pulled, or a missing Secret, is shown before the job fails."""
+    outcome_grace_seconds: float = 20.0
+    """How long a finished RayJob's submitter may take to show its outcome."""
+    retry_seconds: float = 10.0
+    """Delay before an attempt that changes nothing is tried again; doubles with each, up to five minutes."""
+    recheck_seconds: float = 15.0
+    """Time between two looks at something that is missing or in the way."""
+    resync_seconds: float = 300.0
+    """Time between two comparisons of what the watches brought with what the API server lists."""
+
+    qps: float = 200.0
+    """Requests to the API server per second, watches excluded."""
+    burst: int = 2000
+    """Requests that may be made at once; 500 new jobs need about 2,000."""
+    concurrency: int = 16
+    """Jobs that are reconciled at once."""
+    port: int = 8080
+    """Port of /metrics and /healthz."""

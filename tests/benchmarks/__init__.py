@@ -1,0 +1,1 @@
+"""Measurements; each is a script that compares alternately and reports ratios."""

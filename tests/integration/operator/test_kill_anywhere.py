@@ -1,0 +1,163 @@
+"""The operator is killed after each of its writes: the next one finishes the story the same way."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..kube import Kube, Object, eventually
+from .proxy import Proxy
+from .ray import JOB, RAY, Ray, children, fine_tune_job, out_of_memory_first, run_config, succeeded, told
+from .running import Operator
+
+NAME = "tune"
+LONGEST = 40.0
+
+
+def play(kube: Kube, namespace: str, ray: Ray, until: Callable[[Object], object], name: str = NAME) -> Object:
+    """Plays Ray until the job is as it should be; returns it."""
+    end = time.monotonic() + LONGEST
+    while True:
+        job = kube.get(*JOB, name, namespace)
+        if until(job):
+            return job
+        assert time.monotonic() < end, f"it stands still at {job.get('status')}"
+        ray.step()
+        time.sleep(0.03)
+
+
+def phase(job: Object) -> str:
+    return str(job.get("status", {}).get("phase", ""))
+
+
+def is_over(job: Object) -> bool:
+    return phase(job) in ("Succeeded", "Failed")
+
+
+def timeless(value: Any) -> Any:
+    """A status without what differs from run to run."""
+    changing = ("startTime", "endTime", "completionTime", "lastTransitionTime", "activeSeconds", "folder")
+    if isinstance(value, dict):
+        return {name: timeless(each) for name, each in value.items() if name not in changing}
+    return [timeless(each) for each in value] if isinstance(value, list) else value
+
+
+def story(kube: Kube, namespace: str, ray: Ray) -> dict[str, Any]:
+    """Runs one job to its end; returns all that is left of it."""
+    job = play(kube, namespace, ray, is_over)
+    uid = job["metadata"]["uid"]
+    left = {
+        "status": timeless(job["status"]),
+        "children": children(kube, namespace, uid),
+        "events": told(kube, namespace, NAME),
+        "second attempt": run_config(kube, namespace, f"{NAME}-2")["overrides"],
+    }
+    kube.delete(*JOB, NAME, namespace)
+    eventually(lambda: not any(children(kube, namespace, uid).values()), "the garbage collector")
+    for event in kube.list("v1", "Event", namespace):
+        kube.delete("v1", "Event", event["metadata"]["name"], namespace)
+    return left
+
+
+def test_every_write_may_be_the_last(kube: Kube, namespace: str, operator: Operator, proxy: Proxy) -> None:
+    """One job: an attempt that runs out of memory, one that succeeds, an evaluation."""
+    ray = Ray(kube, namespace, out_of_memory_first)
+    operator.start().wait_until_healthy()
+    kube.create(fine_tune_job(NAME, namespace))
+    undisturbed = story(kube, namespace, ray)
+    assert undisturbed["status"]["phase"] == "Succeeded"
+    assert [attempt["reason"] for attempt in undisturbed["status"]["attempts"]] == ["OutOfMemory", "Succeeded"]
+    assert undisturbed["second attempt"]["microBatchSize"] == 4
+
+    for number in itertools.count(1):
+        proxy.writes.clear()
+        killed = kill_after(number, operator, proxy)
+        kube.create(fine_tune_job(NAME, namespace))
+        for _ in revivals(operator):
+            if kube.get(*JOB, NAME, namespace).get("status", {}).get("completionTime"):
+                break
+            ray.step()
+        assert story(kube, namespace, ray) == undisturbed, f"killed after write {number}: {proxy.writes}"
+        if not killed.is_set():
+            break  # the story has fewer writes
+    assert number > 12, proxy.writes
+
+
+def kill_after(number: int, operator: Operator, proxy: Proxy) -> threading.Event:
+    """Kills the operator once, after so many writes; it does not hear of the last one."""
+    killed = threading.Event()
+
+    def on_write(done: int) -> None:
+        if done == number and not killed.is_set():
+            operator.kill()
+            killed.set()
+
+    proxy.on_write = on_write
+    return killed
+
+
+def revivals(operator: Operator) -> Iterator[None]:
+    """Starts the operator again whenever it was killed, until the story is over."""
+    end = time.monotonic() + LONGEST
+    while time.monotonic() < end:
+        if not operator.alive:
+            operator.start()
+        yield
+        time.sleep(0.03)
+    raise AssertionError("it stands still")
+
+
+def test_a_lost_ray_job_is_a_lost_attempt(kube: Kube, namespace: str, operator: Operator) -> None:
+    operator.start()
+    kube.create(fine_tune_job(NAME, namespace))
+    play(kube, namespace, Ray(kube, namespace, stops_before="training"), lambda job: phase(job) == "Starting")
+    kube.delete(*RAY, f"{NAME}-1", namespace)
+    trains = Ray(kube, namespace, stops_before="the outcome")
+    play(kube, namespace, trains, lambda job: phase(job) == "Training" and len(job["status"]["attempts"]) == 2)
+    kube.delete(*RAY, f"{NAME}-2", namespace)
+    job = play(kube, namespace, Ray(kube, namespace), is_over)
+    assert phase(job) == "Succeeded"
+    reasons = [(attempt["reason"], attempt["counted"]) for attempt in job["status"]["attempts"]]
+    assert reasons == [("RayJobDeleted", False), ("RayJobDeleted", False), ("Succeeded", False)]
+    assert children(kube, namespace, job["metadata"]["uid"])["RayJob"] == [f"{NAME}-3"]
+
+
+def test_other_children_are_made_again(kube: Kube, namespace: str, operator: Operator) -> None:
+    operator.start()
+    kube.create(fine_tune_job(NAME, namespace))
+    trains = Ray(kube, namespace, stops_before="the outcome")
+    play(kube, namespace, trains, lambda job: phase(job) == "Training")
+    made_again(kube, namespace, "v1", "ConfigMap", f"{NAME}-1")
+    trained = Ray(kube, namespace, stops_before="the evaluation")
+    play(kube, namespace, trained, lambda job: phase(job) == "Evaluating")
+    made_again(kube, namespace, "batch/v1", "Job", f"{NAME}-evaluation")
+    job = play(kube, namespace, Ray(kube, namespace), is_over)
+    assert phase(job) == "Succeeded"
+    assert len(job["status"]["attempts"]) == 1
+
+
+def made_again(kube: Kube, namespace: str, api: str, kind: str, name: str) -> None:
+    """Deletes an object and waits for its successor."""
+    before = kube.get(api, kind, name, namespace)["metadata"]["uid"]
+    kube.delete(api, kind, name, namespace)
+
+    def successor() -> bool:
+        found = kube.find(api, kind, name, namespace)
+        return found is not None and found["metadata"]["uid"] != before
+
+    eventually(successor, f"another {name}")
+
+
+def test_a_job_that_is_made_again_starts_afresh(kube: Kube, namespace: str, operator: Operator) -> None:
+    operator.start()
+    former = kube.create(fine_tune_job(NAME, namespace))
+    ray = Ray(kube, namespace, out_of_memory_first)
+    play(kube, namespace, ray, lambda job: len(job.get("status", {}).get("attempts", [])) == 2)
+    kube.delete(*JOB, NAME, namespace)
+    job = kube.create(fine_tune_job(NAME, namespace))
+    done = play(kube, namespace, Ray(kube, namespace, succeeded), is_over)
+    assert [attempt["number"] for attempt in done["status"]["attempts"]] == [1]
+    assert done["status"]["artifacts"]["folder"].endswith(f"{NAME}-{job['metadata']['uid'][:8]}")
+    assert children(kube, namespace, job["metadata"]["uid"])["RayJob"] == [f"{NAME}-1"]
+    eventually(lambda: not any(children(kube, namespace, former["metadata"]["uid"]).values()), "the former's children")

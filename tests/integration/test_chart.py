@@ -1,0 +1,176 @@
+"""The chart, rendered by the real Helm and validated by a real API server."""
+
+import dataclasses
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.tools.build import build
+from tunesmith import __version__
+from tunesmith.api.crd import fine_tune_job_crd
+from tunesmith_operator.main import parse_settings
+from tunesmith_operator.settings import Settings
+
+from .controlplane import ControlPlane
+from .kube import APPLY, Kube, KubeError, Object
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "tunesmith"
+EVERYTHING = {
+    "settings": {"namespaces": ["team-a", "team-b"], "storageClaim": "runs"},
+    "podMonitors": {"enabled": True, "labels": {"release": "prometheus"}},
+    "imagePullSecrets": [{"name": "registry"}],
+    "nodeSelector": {"kubernetes.io/os": "linux"},
+    "tolerations": [{"key": "control", "operator": "Exists"}],
+}
+
+
+def helm(*arguments: str, values: Object | None = None) -> "subprocess.CompletedProcess[str]":
+    command = [str(build("helm")["helm"]), *arguments, "--values", "-"]
+    return subprocess.run(command, input=json.dumps(values or {}), capture_output=True, text=True)
+
+
+def render(values: Object | None = None, namespace: str = "tunesmith-system") -> list[Object]:
+    """The objects of a release."""
+    done = helm("template", "tunesmith", str(CHART), "--namespace", namespace, values=values)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def of_kind(objects: list[Object], kind: str) -> list[Object]:
+    return [each for each in objects if each["kind"] == kind]
+
+
+def operator_pod(objects: list[Object]) -> Any:
+    (deployment,) = of_kind(objects, "Deployment")
+    return deployment["spec"]["template"]
+
+
+def environment(objects: list[Object]) -> dict[str, str]:
+    (container,) = operator_pod(objects)["spec"]["containers"]
+    return {variable["name"]: variable["value"] for variable in container["env"]}
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
+def test_helm_lint_finds_nothing(values: Object) -> None:
+    done = helm("lint", "--strict", str(CHART), values=values)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        pytest.param({"settings": {"qsp": 5}}, "qsp", id="a typo"),
+        pytest.param({"settings": {"burst": "many"}}, "burst", id="a wrong type"),
+        pytest.param({"settings": {"namespaces": ["Team A"]}}, "namespaces", id="a name that is none"),
+        pytest.param({"podMonitors": {"interval": "often"}}, "interval", id="a time that is none"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(values: Object, said: str) -> None:
+    done = helm("template", "tunesmith", str(CHART), values=values)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("namespaced", [False, True], ids=["all namespaces", "listed namespaces"])
+def test_the_api_server_accepts_every_object(kube: Kube, namespace: str, namespaced: bool) -> None:
+    values = EVERYTHING | {"settings": {"namespaces": [namespace]}} if namespaced else {}
+    objects = [each for each in render(values, namespace) if each["kind"] != "PodMonitor"]  # its CRD is not here
+    assert len(objects) >= 7
+    for each in objects:
+        meta = each["metadata"]
+        path = kube.path(each["apiVersion"], each["kind"], meta.get("namespace", namespace), meta["name"])
+        options = {"fieldManager": "tests", "force": "true", "dryRun": "All", "fieldValidation": "Strict"}
+        kube.request("PATCH", path, each, APPLY, options)
+
+
+def test_the_operator_pod_passes_the_restricted_security_standard(kube: Kube, namespace: str) -> None:
+    enforced = {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
+    kube.patch("v1", "Namespace", namespace, {"metadata": enforced})
+    template = operator_pod(render(EVERYTHING))
+    template["spec"]["serviceAccountName"] = "default"
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "operator", "labels": {}}, "spec": template["spec"]}
+    kube.request("POST", kube.path("v1", "Pod", namespace), pod, query={"dryRun": "All", "fieldValidation": "Strict"})
+    (container,) = template["spec"]["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    del container["securityContext"]["allowPrivilegeEscalation"]
+    with pytest.raises(KubeError, match="allowPrivilegeEscalation"):  # the standard is really enforced here
+        kube.request("POST", kube.path("v1", "Pod", namespace), pod, query={"dryRun": "All"})
+
+
+def test_the_chart_carries_the_generated_crd_and_keeps_it() -> None:
+    (crd,) = of_kind(render(), "CustomResourceDefinition")
+    assert crd["spec"] == fine_tune_job_crd()["spec"], "run `make generate`"
+    assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    (crd,) = of_kind(render({"crds": {"keep": False}}), "CustomResourceDefinition")
+    assert "annotations" not in crd["metadata"]
+    assert not of_kind(render({"crds": {"enabled": False}}), "CustomResourceDefinition")
+
+
+def test_with_listed_namespaces_nothing_is_granted_outside_them() -> None:
+    objects = render(EVERYTHING | {"userRoles": {"enabled": False}})
+    assert {role["metadata"]["namespace"] for role in of_kind(objects, "Role")} == {"team-a", "team-b"}
+    assert not of_kind(objects, "ClusterRole") + of_kind(objects, "ClusterRoleBinding")
+    assert environment(objects)["TUNESMITH_NAMESPACES"] == "team-a,team-b"
+
+
+def test_the_operator_may_not_read_secrets_or_enter_pods(
+    control_plane: ControlPlane, kube: Kube, namespace: str
+) -> None:
+    for each in render({"settings": {"namespaces": [namespace]}}, namespace):
+        if each["kind"] in ("ServiceAccount", "Role", "RoleBinding"):
+            each["metadata"]["namespace"] = namespace
+            kube.create(each)
+    operator = Kube(control_plane.kubeconfig_for("tunesmith", namespace))
+
+    reviews = kube.path("authorization.k8s.io/v1", "SelfSubjectAccessReview")
+
+    def may(verb: str, group: str, resource: str) -> bool:
+        resource, _, part = resource.partition("/")
+        asked = {"verb": verb, "group": group, "resource": resource, "subresource": part, "namespace": namespace}
+        review = operator.request("POST", reviews, {"spec": {"resourceAttributes": asked}})
+        return bool(review["status"]["allowed"])
+
+    assert may("patch", "tunesmith.dev", "finetunejobs/status")
+    assert may("create", "ray.io", "rayjobs")
+    for verb in ("get", "list", "watch"):
+        assert not may(verb, "", "secrets")
+    for verb, resource in (("create", "pods/exec"), ("create", "pods"), ("update", "configmaps"), ("get", "pods/log")):
+        assert not may(verb, "", resource)
+    assert not may("patch", "tunesmith.dev", "finetunejobs")
+    assert not may("patch", "ray.io", "rayjobs")
+
+
+def test_the_operator_reads_its_own_defaults_from_the_chart() -> None:
+    variables = environment(render())
+    assert set(variables) == {f"TUNESMITH_{setting.name.upper()}" for setting in dataclasses.fields(Settings)}
+    image = f"localhost:5000/tunesmith-trainer:{__version__}"
+    assert parse_settings([], variables) == Settings(image=image)
+
+
+def test_large_numbers_stay_whole() -> None:
+    assert environment(render({"settings": {"burst": 2_000_000}}))["TUNESMITH_BURST"] == "2000000"
+
+
+def test_versions_agree() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
+    pinned = re.search(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert pinned is not None
+    assert environment(render())["TUNESMITH_RAY_VERSION"] == pinned[1]
+
+
+def test_pod_monitors_select_what_serves_metrics() -> None:
+    objects = render(EVERYTHING)
+    operator, trainer = of_kind(objects, "PodMonitor")
+    pod = operator_pod(objects)
+    assert operator["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    ports = {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
+    assert {end["port"] for end in operator["spec"]["podMetricsEndpoints"]} <= ports
+    assert trainer["spec"]["namespaceSelector"] == {"matchNames": ["team-a", "team-b"]}
+    assert not of_kind(render(), "PodMonitor")

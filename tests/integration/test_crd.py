@@ -1,0 +1,108 @@
+"""The CRD before a real API server: what it refuses and in which words, what it fills in, what it explains."""
+
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.tools.build import build
+from tests.unit.api.invalid import SPECS, VALID, Invalid, changed
+
+from .controlplane import ControlPlane
+from .kube import Kube, KubeError, Object
+
+API = "tunesmith.dev/v1alpha1"
+STRICT = {"fieldValidation": "Strict"}
+"""As kubectl asks: an unknown field is refused instead of dropped."""
+
+
+def job(text: str, namespace: str) -> Object:
+    # YAML is handed over as JSON, as kubectl does; PyYAML reads 2e-4 as a string, which kubectl does not
+    body: Object = yaml.safe_load(text.replace("2e-4", "2.0e-4").replace("1e3", "1.0e+3"))
+    body["metadata"]["namespace"] = namespace
+    return body
+
+
+def create(kube: Kube, body: Object) -> Object:
+    path = kube.path(body["apiVersion"], body["kind"], body["metadata"]["namespace"])
+    return kube.request("POST", path, body, query=STRICT)
+
+
+def started(kube: Kube, namespace: str) -> Object:
+    """A job that has had its first attempt."""
+    create(kube, job(VALID, namespace))
+    attempt = {"number": 1, "rayJob": "sums-1", "startTime": "2030-01-01T00:00:00Z"}
+    return kube.patch_status(API, "FineTuneJob", "sums", {"attempts": [attempt]}, namespace)
+
+
+@pytest.mark.parametrize("case", SPECS, ids=lambda case: case.story)
+def test_the_server_refuses_what_validate_refuses(case: Invalid, kube: Kube, namespace: str) -> None:
+    with pytest.raises(KubeError) as refused:
+        create(kube, job(case.text, namespace))
+    assert refused.value.status in (400, 422)
+    assert case.place in refused.value.message
+    assert (case.server or case.message) in refused.value.message
+
+
+def test_defaults_are_filled_in(kube: Kube, namespace: str) -> None:
+    spec = create(kube, job(changed({"batchSize: 4": "batchSize:"}), namespace))["spec"]
+    assert spec["training"]["batchSize"] == 32, "a field without a value has its default"
+    assert spec["training"]["schedule"] == {"type": "cosine", "warmup": 0.03}
+    assert spec["method"]["lora"] == {"rank": 8, "alpha": 32, "dropout": 0, "targetModules": "all-linear", "merge": False}
+    assert (spec["scaling"]["workers"], spec["suspend"], spec["backoffLimit"]) == (1, False, 3)
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("model", {"source": "hf://acme/other"}),
+        ("dataset", {"columns": {"prompt": "q"}}),
+        ("objective", {"instruction": {"template": "{prompt} {response}"}}),
+        ("method", {"lora": {"rank": 4}}),
+        ("training", {"learningRate": 1e-5}),
+    ],
+)
+def test_what_a_run_means_is_fixed_once_it_has_started(field: str, change: Any, kube: Kube, namespace: str) -> None:
+    started(kube, namespace)
+    with pytest.raises(KubeError) as refused:
+        kube.patch(API, "FineTuneJob", "sums", {"spec": {field: change}}, namespace)
+    assert f"spec.{field}: " in refused.value.message
+    assert "cannot change once the job has started: make a new job" in refused.value.message
+
+
+def test_everything_may_change_before_the_start(kube: Kube, namespace: str) -> None:
+    create(kube, job(VALID, namespace))
+    changed_job = kube.patch(API, "FineTuneJob", "sums", {"spec": {"training": {"batchSize": 8}}}, namespace)
+    assert changed_job["spec"]["training"]["batchSize"] == 8
+
+
+def test_the_life_of_a_job_may_change_while_it_runs(kube: Kube, namespace: str) -> None:
+    started(kube, namespace)
+    change = {"suspend": True, "activeDeadlineSeconds": 60, "ttlSecondsAfterFinished": 5, "backoffLimit": 0}
+    spec = kube.patch(API, "FineTuneJob", "sums", {"spec": change}, namespace)["spec"]
+    assert {key: spec[key] for key in change} == change
+
+
+def test_kubectl_explains_and_prints_columns(control_plane: ControlPlane, kube: Kube, namespace: str) -> None:
+    kubectl = [str(build("kubectl")["kubectl"]), f"--kubeconfig={control_plane.kubeconfig}", f"--namespace={namespace}"]
+
+    def run(*arguments: str) -> str:
+        return subprocess.run([*kubectl, *arguments], check=True, capture_output=True, text=True).stdout
+
+    explained = run("explain", "ftj.spec.training.microBatchSize")
+    assert "<integer>" in explained
+    assert "halved by itself after an out-of-memory failure" in " ".join(explained.split())
+    started(kube, namespace)
+    progress = {"step": 1, "totalSteps": 4, "percentage": 25, "loss": 2.5}
+    kube.patch_status(API, "FineTuneJob", "sums", {"phase": "Training", "progress": progress}, namespace)
+    header, row = run("get", "tunesmith").splitlines()
+    assert header.split() == ["NAME", "PHASE", "PROGRESS", "LOSS", "AGE"]
+    assert row.split()[:4] == ["sums", "Training", "25", "2.5"]
+
+
+def test_client_side_apply_works(control_plane: ControlPlane, namespace: str) -> None:
+    """It keeps the whole object in an annotation of at most 256 KiB."""
+    kubectl = [str(build("kubectl")["kubectl"]), f"--kubeconfig={control_plane.kubeconfig}", f"--namespace={namespace}"]
+    for _ in range(2):
+        subprocess.run([*kubectl, "apply", "-f", "-"], input=VALID, check=True, capture_output=True, text=True)

@@ -1,0 +1,78 @@
+"""Runs that several tests look at are trained once."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.model.jobs import job_of, write_rows
+from tests.model.plants import watch_strategy
+from tests.model.processes import Plant, train
+from tunesmith.api.pod import RunFolder
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.model)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has ended."""
+
+    folder: RunFolder
+
+    def column(self, name: str, after: int = 0) -> list[float]:
+        """A column of metrics.jsonl, of the steps after one."""
+        records = [json.loads(line) for line in self.folder.metrics.read_text().splitlines()]
+        return [record[name] for record in records if record["step"] > after and name in record]
+
+    def losses(self, after: int = 0) -> list[float]:
+        return self.column("loss", after)
+
+    def strategies(self) -> list[dict[str, Any]]:
+        """What each worker was made of."""
+        return [json.loads(file.read_text()) for file in sorted(self.folder.root.glob("strategy-*.json"))]
+
+
+@pytest.fixture(scope="session")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    write_rows(file)
+    return file
+
+
+Trained = Callable[..., Run]
+
+
+@pytest.fixture(scope="session")
+def trained(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    """Trains a job to its end; the same job with as many workers is trained once a session.
+
+    Takes the changes of `job_of`, `workers` and `zero` (a stage of ZeRO).
+    """
+    cache: dict[str, Run] = {}
+
+    def run(workers: int = 1, zero: int | None = None, plant: Plant = watch_strategy, **changes: Any) -> Run:
+        key = repr((workers, zero, plant, sorted(changes.items())))
+        if key not in cache:
+            scaling = {"workers": workers} | ({"deepspeed": {"zeroStage": zero}} if zero else {})
+            folder = RunFolder(tmp_path_factory.mktemp("run") / "sums")
+            outcomes = train(job_of(rows, scaling=scaling, **changes), folder, workers, plant)
+            assert {outcome.reason for outcome in outcomes} == {"Succeeded"}, outcomes
+            cache[key] = Run(folder)
+        return cache[key]
+
+    yield run
+
+
+@pytest.fixture(scope="session")
+def reference(trained: Trained) -> Run:
+    """One worker, packed rows, fp32: what everything else is compared with."""
+    return trained()

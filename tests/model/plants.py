@@ -1,0 +1,109 @@
+"""What tests plant in a process before it starts: something that goes wrong at a known place, or an eye that watches."""
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from tunesmith.data.collate import Batch
+from tunesmith.training import checkpoint, worker
+from tunesmith.training.checkpoint import Position
+from tunesmith.training.loop import Trainer
+from tunesmith.training.state import MOMENTS
+
+LOSS = worker.next_token_loss
+
+
+def signal_in_step(step: int, number: int) -> None:
+    """The process gets a signal while the loss of a step is computed."""
+    _in_step(step, lambda loss: os.kill(os.getpid(), number) or loss)  # type: ignore[func-returns-value]
+
+
+def nan_in_step(step: int, times: int) -> None:
+    """The loss of a step is not a number, the first few times."""
+    left = [times]
+
+    def spoil(loss: Tensor) -> Tensor:
+        left[0] -= 1
+        return loss * float("nan") if left[0] >= 0 else loss
+
+    _in_step(step, spoil)
+
+
+def memory_for(tokens: int) -> None:
+    """The device runs out of memory for a larger micro-batch."""
+
+    def objective(model: nn.Module, batch: Batch) -> Tensor:
+        if batch.tokens > tokens:
+            raise torch.OutOfMemoryError(f"{batch.tokens} tokens are too much")
+        return LOSS(model, batch)
+
+    worker.next_token_loss = objective  # type: ignore[attr-defined]  # read from there
+
+
+def full_disk_after(checkpoints: int) -> None:
+    """There is room for so many checkpoints; the next one ends after its first file."""
+    room = [checkpoints * (1 + len(MOMENTS)) + 1]
+    save_file = checkpoint.save_file
+
+    def save(tensors: dict[str, Tensor], file: Path) -> None:
+        room[0] -= 1
+        if room[0] < 0:
+            file.write_bytes(b"begun")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+        save_file(tensors, file)
+
+    checkpoint.save_file = save  # type: ignore[attr-defined]  # read from there
+
+
+def watch_strategy() -> None:
+    """Leaves what a worker is made of, at its end, in strategy-RANK.json in the run's folder."""
+    run = Trainer.run
+
+    @wraps(run)
+    def watched(self: Trainer, position: Position) -> Position:
+        result = run(self, position)
+        engine: Any = self.model
+        adam: Any = engine.optimizer.optimizer if hasattr(engine, "zero_optimization_stage") else self.optimizer
+        facts = {
+            "model": type(engine).__name__,
+            "stage": engine.zero_optimization_stage() if hasattr(engine, "zero_optimization_stage") else None,
+            "world": dist.get_world_size() if dist.is_initialized() else 1,
+            "workers": self.accelerator.num_processes,
+            "moments": sum(state["exp_avg"].numel() for state in adam.state.values()),
+            "weights": sum(getattr(p, "ds_tensor", p).numel() for p in engine.parameters() if p.requires_grad),
+            "parameters": sum(getattr(p, "ds_numel", p.numel()) for p in engine.parameters() if p.requires_grad),
+        }
+        file = self.folder.root / f"strategy-{self.accelerator.process_index}.json"
+        file.write_text(json.dumps(facts), encoding="utf-8")
+        return result
+
+    Trainer.run = watched  # type: ignore[method-assign]
+
+
+def _in_step(step: int, act: Callable[[Tensor], Tensor]) -> None:
+    """Acts on the loss of a step's first micro-batch, in training."""
+    seen: list[int] = []
+    step_before = Trainer._step
+
+    @wraps(step_before)
+    def noted(self: Trainer, position: Position) -> tuple[Position, dict[str, float]]:
+        seen[:] = [position.step + 1]
+        return step_before(self, position)
+
+    def objective(model: nn.Module, batch: Batch) -> Tensor:
+        loss = LOSS(model, batch)
+        if seen == [step] and model.training:
+            seen.clear()
+            return act(loss)
+        return loss
+
+    Trainer._step = noted  # type: ignore[method-assign]
+    worker.next_token_loss = objective  # type: ignore[attr-defined]  # read from there

@@ -1,0 +1,64 @@
+"""How a step is computed does not change what is in it: the same losses however it is cut, spread out or sharded."""
+
+from typing import Any
+
+import pytest
+
+from tests.model.conftest import Run, Trained
+from tests.model.jobs import STEPS
+
+
+def assert_same(run: Run, reference: Run) -> None:
+    assert len(reference.losses()) == STEPS
+    assert run.losses()[0] == pytest.approx(reference.losses()[0], rel=1e-6)
+    for column in ("loss", "validation/loss", "gradient_norm"):
+        assert run.column(column) == pytest.approx(reference.column(column), rel=1e-5), column
+    assert run.column("learning_rate") == reference.column("learning_rate")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"packing": False}, {"microBatchSize": 1}, {"microBatchSize": 2, "packing": False}, {"gradientCheckpointing": True}],
+    ids=["padded", "one row at a time", "two padded rows at a time", "activations recomputed"],
+)
+def test_one_worker(changes: dict[str, Any], trained: Trained, reference: Run) -> None:
+    assert_same(trained(**changes), reference)
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers(workers: int, trained: Trained, reference: Run) -> None:
+    """The last step of an epoch has one row: all workers but one have none, and take part."""
+    run = trained(workers=workers)
+    assert_same(run, reference)
+    assert len(run.strategies()) == workers
+    for facts in run.strategies():
+        assert (facts["model"], facts["world"], facts["workers"]) == ("DistributedDataParallel", workers, workers)
+        assert facts["moments"] == facts["weights"] == facts["parameters"], "each worker holds everything"
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_sharded(stage: int, trained: Trained, reference: Run) -> None:
+    run = trained(workers=2, zero=stage)
+    assert_same(run, reference)
+    assert len(run.strategies()) == 2
+    for facts in run.strategies():
+        assert (facts["model"], facts["stage"], facts["world"], facts["workers"]) == ("DeepSpeedEngine", stage, 2, 2)
+        half, padding = facts["parameters"] / 2, 64
+        assert half <= facts["moments"] <= half + padding
+        assert (half <= facts["weights"] <= half + padding) == (stage == 3)
+
+
+def test_padded_rows_on_two_workers(trained: Trained, reference: Run) -> None:
+    assert_same(trained(workers=2, packing=False, microBatchSize=3), reference)
+
+
+def test_bf16_is_close(trained: Trained, reference: Run) -> None:
+    """bf16 keeps 8 bits of a product's mantissa: a relative error of 2^-9, which adds up to well below 1% of the loss."""
+    run = trained(precision="bf16")
+    assert run.losses() == pytest.approx(reference.losses(), rel=1e-2)
+    assert run.losses() != pytest.approx(reference.losses(), rel=1e-6), "it is on"
+
+
+def test_it_learns(reference: Run) -> None:
+    assert reference.column("validation/loss") == sorted(reference.column("validation/loss"), reverse=True)
+    assert reference.losses()[-1] < 0.9 * reference.losses()[0]

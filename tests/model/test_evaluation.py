@@ -1,0 +1,340 @@
+"""The evaluation of real models: small ones, with weights wild enough that their answers differ."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import log_softmax
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+from tunesmith.api.identity import identity_fields
+from tunesmith.api.job import FineTuneJob
+from tunesmith.api.model import NewModel
+from tunesmith.api.outcome import Interval, Outcome
+from tunesmith.api.pod import JOB_FILE, RUN_FILE, RunConfig, RunFolder
+from tunesmith.cli.evaluate import evaluate_in_pod
+from tunesmith.cli.main import main
+from tunesmith.data.collate import collate
+from tunesmith.evaluation import generate
+from tunesmith.evaluation.generate import generate_answers, stop_tokens
+from tunesmith.evaluation.loss import encode_test, row_losses
+from tunesmith.evaluation.report import read_report
+from tunesmith.evaluation.run import evaluate_job
+from tunesmith.models.start import add_lora, save_base_name
+from tunesmith.models.tokenizer import train_tokenizer
+from tunesmith.sources import Resolver
+from tunesmith.training.objective import next_token_loss
+
+pytestmark = pytest.mark.model
+
+CONTEXT = 64
+NEW_MODEL: dict[str, Any] = {"hiddenSize": 32, "layers": 2, "attentionHeads": 2, "intermediateSize": 32}
+NEW_MODEL |= {"contextLength": CONTEXT, "tokenizer": {"vocabularySize": 260}}
+PROMPTS = ["9 + 9 =", "12 + 30 =", "a long prompt of more tokens =", "天气 =", "1 =", "7" * 50, "3" * 58, "22", "4 4"]
+ROWS = [{"prompt": prompt, "response": str(len(prompt))} for prompt in PROMPTS]
+EXTREME = [
+    {"prompt": "x" * 20_000, "response": "5"},  # more than the context holds
+    {"prompt": "x" * 20_000, "response": ""},
+    {"prompt": "2 + 2 =", "response": "9" * 20_000},
+    {"prompt": "2 + 2 =", "response": ""},
+    {"prompt": "", "response": "5"},
+    {"prompt": "😀👩‍👩‍👧 {response} {prompt}", "response": "🎉"},
+    {"prompt": "\u0000\u200b", "response": "\u0000"},
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small are slower on more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_tokenizer(PROMPTS, NewModel.model_validate(NEW_MODEL))
+
+
+def wild_model(kind: str, tokenizer: Tokenizer, seed: int = 0) -> PreTrainedModel:
+    """A model whose answers wander, and end by chance: about a twentieth of its tokens are ends."""
+    torch.manual_seed(seed)
+    sizes: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32}
+    sizes |= {"vocab_size": len(tokenizer), "initializer_range": 0.5}
+    if kind == "gpt2":  # learned positions: there is none beyond the context
+        model: PreTrainedModel = GPT2LMHeadModel(GPT2Config(n_positions=CONTEXT, **sizes))
+    else:
+        sizes |= {"max_position_embeddings": CONTEXT, "intermediate_size": 32}
+        model = LlamaForCausalLM(LlamaConfig(**sizes))
+    model.generation_config.eos_token_id = [int(tokenizer.eos_token_id), *range(20, 260, 20)]
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
+
+
+def save(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path) -> None:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def make_job(folder: Path, rows: Sequence[dict[str, str]], **spec: Any) -> FineTuneJob:
+    test = folder / "test.jsonl"
+    test.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    body = {
+        "model": {"config": NEW_MODEL},
+        "dataset": {"train": {"source": str(test)}, "test": {"source": str(test)}},
+        "objective": {"instruction": {"template": "{prompt} {response}"}},
+        "method": {"full": {}},
+        "training": {"maxLength": CONTEXT},
+        "scaling": {"resources": {"cpu": 1}},
+        "evaluation": {"metrics": ["perplexity", "exactMatch", "tokenF1"], "maxNewTokens": 20, "batchSize": 4},
+    }
+    return FineTuneJob.model_validate({"metadata": {"name": "add"}, "spec": body | spec})
+
+
+def by_hand(model: PreTrainedModel, prompt: Sequence[int], room: int, stops: set[int]) -> list[int]:
+    """An answer without batch, padding or cache."""
+    tokens = list(prompt)
+    while len(tokens) < len(prompt) + room:
+        with torch.no_grad():
+            following = int(model(torch.tensor([tokens])).logits[0, -1].argmax())
+        if following in stops:
+            break
+        tokens.append(following)
+    return tokens[len(prompt) :]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_batched_answers_are_those_of_each_row_alone(kind: str, tokenizer: Tokenizer) -> None:
+    """Whatever the padding, and up to the last position of the context."""
+    model = wild_model(kind, tokenizer)
+    prompts: list[list[int]] = tokenizer(PROMPTS)["input_ids"]
+    stops = stop_tokens(model.generation_config, tokenizer)
+    rooms = [min(20, CONTEXT - len(prompt)) for prompt in prompts]
+    expected = [by_hand(model, prompt, room, stops) for prompt, room in zip(prompts, rooms, strict=True)]
+    ended = [len(tokens) < room for tokens, room in zip(expected, rooms, strict=True)]
+    assert any(ended) and not all(ended) and len(set(map(tuple, expected))) > 5 and min(rooms) < 10
+
+    for batch_size in (1, 4, 100):
+        done: list[int] = []
+        answers = generate_answers(model, tokenizer, prompts, 20, batch_size, done.append)
+        assert answers.texts == tokenizer.batch_decode(expected, skip_special_tokens=True)
+        assert answers.unfinished == ended.count(False)
+        assert done == sorted(done) and done[-1] == len(PROMPTS)
+
+
+def test_settings_that_sample_or_punish_play_no_part_and_stay_as_they_were(tokenizer: Tokenizer) -> None:
+    model = wild_model("llama", tokenizer)
+    prompts: list[list[int]] = tokenizer(PROMPTS)["input_ids"]
+    plain = generate_answers(model, tokenizer, prompts, 10, 4, lambda done: None)
+    model.generation_config.update(  # type: ignore[no-untyped-call]
+        do_sample=True, temperature=5.0, top_k=3, repetition_penalty=9.0, num_beams=2
+    )
+    before = model.generation_config.to_dict()
+    assert generate_answers(model, tokenizer, prompts, 10, 4, lambda done: None) == plain
+    assert model.generation_config.to_dict() == before
+
+
+def test_batches_shrink_where_memory_runs_out(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = wild_model("llama", tokenizer)
+    prompts: list[list[int]] = tokenizer(PROMPTS)["input_ids"]
+    plain = generate_answers(model, tokenizer, prompts, 20, 2, lambda done: None)
+    unlimited = generate._continue
+
+    def limited(model: PreTrainedModel, prompts: Sequence[Sequence[int]], limit: int, pad: int) -> list[list[int]]:
+        if len(prompts) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return unlimited(model, prompts, limit, pad)
+
+    monkeypatch.setattr(generate, "_continue", limited)
+    assert generate_answers(model, tokenizer, prompts, 20, 9, lambda done: None) == plain
+
+
+@pytest.mark.parametrize("objective", ["instruction", "causalLM"])
+@pytest.mark.parametrize("batch_size", [1, 3, 50])
+def test_losses_are_those_of_a_plain_loop(
+    objective: str, batch_size: int, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    """Rows over the limit included: an answer is cut, a text goes on in a piece of its own."""
+    model = wild_model("llama", tokenizer)
+    rows = [*ROWS, {"prompt": "long", "response": "ab" * 40}]
+    job = make_job(tmp_path, rows, objective={objective: {"template": "{prompt} {response}"}}, evaluation=None)
+    expected, counts = [], []
+    for row in rows:
+        prompt, response = (tokenizer(text)["input_ids"] for text in (row["prompt"] + " ", row["response"]))
+        tokens = [*prompt, *response, tokenizer.eos_token_id]
+        whole = objective == "causalLM"
+        starts = range(0, len(tokens), CONTEXT) if whole else [0]
+        loss, count = 0.0, 0
+        for piece in (tokens[start : start + CONTEXT] for start in starts):
+            with torch.no_grad():
+                logits = log_softmax(model(torch.tensor([piece])).logits[0].double(), dim=-1)
+            learned = range(1 if whole else len(prompt), len(piece))
+            loss -= sum(float(logits[place - 1, piece[place]]) for place in learned)
+            count += len(learned)
+        expected.append(loss)
+        counts.append(count)
+
+    test = encode_test(rows, job.spec, tokenizer)
+    assert test.tokens.tolist() == counts
+    losses = row_losses(model, test, int(tokenizer.pad_token_id), batch_size, lambda done: None)
+    assert losses == pytest.approx(expected, rel=1e-5)
+    batch = collate(test.pieces, list(range(len(test.pieces))), packed=False, pad_token=int(tokenizer.pad_token_id))
+    with torch.no_grad():
+        assert float(next_token_loss(model, batch)) == pytest.approx(losses.sum(), rel=1e-5)
+
+
+def test_a_model_beside_itself_shows_no_difference(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    for path in (folder.model, tmp_path / "start"):
+        save(wild_model("llama", tokenizer), tokenizer, path)
+    job = make_job(tmp_path, ROWS, model={"source": str(tmp_path / "start")})
+    told: list[tuple[str, int, int]] = []
+    outcome = evaluate_job(job, folder, Resolver(), lambda *call: told.append(call), attempt=3)
+    assert (outcome.reason, outcome.attempt) == ("Succeeded", 3)
+    assert outcome.artifacts.model == str(folder.model)
+    assert {(what, total) for what, _, total in told} == {
+        (f"{what}, {model} model", 9) for what in ("perplexity", "answers") for model in ("tuned", "base")
+    }
+    report = read_report(folder)
+    assert outcome.evaluation == report.to_result()
+    for metric in report.metrics:
+        assert metric.difference == Interval(value=0, low=0, high=0)
+        assert metric.verdict == "no difference shown"
+
+    lines = [json.loads(line) for line in (folder.evaluation / "rows.jsonl").read_text().splitlines()]
+    assert [(line["row"], line["prompt"], line["reference"]) for line in lines] == [
+        (i, row["prompt"] + " ", row["response"]) for i, row in enumerate(ROWS, start=1)
+    ]
+    perplexity = math.exp(
+        sum(line["tuned"]["negativeLogLikelihood"] for line in lines) / sum(line["tuned"]["tokens"] for line in lines)
+    )
+    assert report.metrics[0].tuned.value == pytest.approx(perplexity)
+    assert report.metrics[1].tuned.value == pytest.approx(sum(line["tuned"]["exactMatch"] for line in lines) / 9)
+
+
+def test_a_right_answer_is_seen_as_right(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """The references are what the model says, so that one token more or less than its answer shows."""
+    model, folder = wild_model("llama", tokenizer), RunFolder(tmp_path / "run")
+    save(model, tokenizer, folder.model)
+    stops = stop_tokens(model.generation_config, tokenizer)
+    rows = []
+    for prompt in PROMPTS[:5]:
+        answer = by_hand(model, tokenizer(prompt + " ")["input_ids"], 20, stops)
+        rows.append({"prompt": prompt, "response": str(tokenizer.decode(answer))})
+    assert len({row["response"].strip() for row in rows}) > 3
+    outcome = evaluate_job(make_job(tmp_path, rows), folder, Resolver())
+    assert outcome.evaluation is not None
+    figures = {m.name: (m.tuned.value, m.base and m.base.value) for m in outcome.evaluation.metrics}
+    assert figures["exactMatch"] == (1, 0)
+    assert figures["tokenF1"][0] == 1
+
+
+def test_extreme_rows_neither_crash_nor_score(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    save(wild_model("llama", tokenizer), tokenizer, folder.model)
+    outcome = evaluate_job(make_job(tmp_path, EXTREME), folder, Resolver())
+    assert outcome.reason == "Succeeded", outcome.message
+    report = read_report(folder)
+    assert (report.rows, report.truncated, report.dropped, report.tuned.unanswered) == (7, 1, 2, 2)
+    assert "2 prompts too long for the tuned model, counted as wrong" in outcome.message
+    lines = [json.loads(line) for line in (folder.evaluation / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["prompt"] for line in lines] == [row["prompt"] + " " for row in EXTREME]
+    assert [line["tuned"]["answer"] for line in lines[:2]] == [None, None]
+    assert [line["tuned"]["exactMatch"] + line["tuned"]["tokenF1"] for line in lines] == [0] * 7
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's
+def test_an_adapter_its_merged_model_and_its_base(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """A run that keeps its adapter apart says the same as one that merges it; the base is without it."""
+    start = tmp_path / "start"
+    save(wild_model("llama", tokenizer), tokenizer, start)
+    method = {"lora": {"rank": 2}}
+    job = make_job(tmp_path, ROWS, model={"source": str(start)}, method=method)
+    assert job.spec.method.lora is not None
+    adapted = add_lora(LlamaForCausalLM.from_pretrained(start), job.spec.method.lora, seed=0)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:  # zero at the start: the adapter would change nothing
+            torch.nn.init.normal_(parameter, std=0.05)
+    apart, merged = RunFolder(tmp_path / "apart"), RunFolder(tmp_path / "merged")
+    save(adapted, tokenizer, apart.model)
+    save_base_name(apart.model, str(start), None)
+    save(adapted.merge_and_unload(), tokenizer, merged.model)  # type: ignore[operator]  # taken for a tensor
+
+    reports = []
+    for folder in (apart, merged):
+        outcome = evaluate_job(job, folder, Resolver())
+        assert outcome.reason == "Succeeded", outcome.message
+        reports.append(read_report(folder))
+    for one, other in zip(reports[0].metrics, reports[1].metrics, strict=True):
+        assert one.tuned.value == pytest.approx(other.tuned.value, rel=1e-4)
+        assert one.base == other.base
+    difference = reports[0].metrics[0].difference
+    assert difference is not None and abs(difference.value) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("model", "holds no model yet; run the job to its end first"),
+        ("model/model.safetensors", "cannot be loaded"),
+        ("model/tokenizer.json", "its tokenizer cannot be loaded"),
+    ],
+)
+def test_what_is_missing_is_named(damage: str, message: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    save(wild_model("llama", tokenizer), tokenizer, folder.model)
+    path = folder.root / damage
+    path.rename(tmp_path / "away")
+    outcome = evaluate_job(make_job(tmp_path, ROWS), folder, Resolver())
+    assert outcome.reason == "InvalidInput"
+    assert message in outcome.message and "\n" not in outcome.message
+
+
+def test_a_model_with_broken_weights_has_diverged(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    folder, model = RunFolder(tmp_path / "run"), wild_model("llama", tokenizer)
+    model.get_input_embeddings().weight.data[5:] = float("nan")  # type: ignore[operator]  # taken for a tensor
+    save(model, tokenizer, folder.model)
+    outcome = evaluate_job(make_job(tmp_path, ROWS), folder, Resolver())
+    assert outcome.reason == "LossDiverged"
+    assert outcome.message.endswith("the first is row 1")
+
+
+def test_a_pod_and_a_person_get_the_same_figures(
+    tokenizer: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address, mounts, log = "pvc://runs/team/add-12345678", tmp_path / "mnt", tmp_path / "termination-log"
+    folder = RunFolder(mounts / "pvc" / "runs" / "team" / "add-12345678")
+    save(wild_model("llama", tokenizer), tokenizer, folder.model)
+    job = make_job(tmp_path, ROWS)
+    (tmp_path / JOB_FILE).write_text(job.model_dump_json(exclude_none=True, exclude={"status"}))
+    (tmp_path / RUN_FILE).write_text(RunConfig(attempt=2, folder=address).model_dump_json())
+    assert evaluate_in_pod(config=tmp_path, mount_root=mounts, termination_log=log) == 0
+    outcome = Outcome.model_validate_json(log.read_text())
+    assert (outcome.reason, outcome.attempt) == ("Succeeded", 2)
+    assert (outcome.artifacts.folder, outcome.artifacts.model) == (address, f"{address}/model")
+    assert len(log.read_bytes()) <= 4096
+
+    assert json.loads(folder.config.read_text())["fields"] == identity_fields(job.spec)
+    capsys.readouterr()
+    assert main(["evaluate", str(folder.root)]) == 0
+    printed = capsys.readouterr().out
+    assert "9 test rows" in printed and "tuned - base" in printed
+    assert read_report(folder).to_result() == outcome.evaluation
+
+
+def test_a_pod_that_cannot_evaluate_says_why_and_is_done(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    mounts, log = tmp_path / "mnt", tmp_path / "termination-log"
+    folder = RunFolder(mounts / "pvc" / "runs" / "team" / "add-12345678")
+    save(wild_model("llama", tokenizer), tokenizer, folder.model)
+    job = make_job(tmp_path, ROWS, dataset={"train": {"source": "a"}, "test": {"source": "pvc://data/gone.jsonl"}})
+    (tmp_path / JOB_FILE).write_text(job.model_dump_json(exclude_none=True, exclude={"status"}))
+    (tmp_path / RUN_FILE).write_text(RunConfig(attempt=1, folder="pvc://runs/team/add-12345678").model_dump_json())
+    assert evaluate_in_pod(config=tmp_path, mount_root=mounts, termination_log=log) == 0
+    outcome = Outcome.model_validate_json(log.read_text())
+    assert outcome.reason == "InvalidInput"
+    assert outcome.message == f"spec.dataset.test.source: {mounts}/pvc/data/gone.jsonl does not exist"

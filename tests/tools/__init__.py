@@ -1,0 +1,1 @@
+"""The programs that tests run against: pinned as Go modules, built on first use."""

@@ -1,0 +1,1 @@
+"""Quick tests: no model is trained, nothing is downloaded."""

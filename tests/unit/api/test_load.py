@@ -1,0 +1,92 @@
+"""What `tunesmith validate` says of a job file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.unit.api.invalid import OFFLINE, SPECS, VALID, Invalid, changed
+from tunesmith.api.load import InputError, load_jobs
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str | bytes], Path]:
+    monkeypatch.chdir(tmp_path)
+
+    def write(content: str | bytes) -> Path:
+        path = Path("job.yaml")
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("case", [*SPECS, *OFFLINE], ids=lambda case: case.story)
+def test_one_mistake_is_one_line_with_its_place(case: Invalid, file: Callable[[str], Path]) -> None:
+    with pytest.raises(InputError) as refused:
+        load_jobs(file(case.text), "cluster")
+    assert str(refused.value) == f"job.yaml:{case.printed}"
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("just words", "job.yaml:1: is not a Kubernetes resource: it has no apiVersion and kind"),
+        ("- a\n- list\n", "job.yaml:1: is not a Kubernetes resource: it has no apiVersion and kind"),
+        ("", "job.yaml: holds no resource; a FineTuneJob is expected"),
+        ("---\n---\n# nothing\n", "job.yaml: holds no resource; a FineTuneJob is expected"),
+        ("spec: [1,\n", "job.yaml:2: is not valid YAML: expected the node content, but found '<stream end>'"),
+        ("a: b: c\n", "job.yaml:1: is not valid YAML: mapping values are not allowed here"),
+        ("a: 1\n\tb: 2\n", "job.yaml:2: is not valid YAML: found a tab that cannot start any token"),
+        ("a: *x\n", "job.yaml:1: is not valid YAML: found undefined alias 'x'"),
+        ("a: &a [*a]\n", "job.yaml: is nested too deeply, or holds itself"),
+        ("? [a]\n: 1\n", "job.yaml:1: is not valid YAML: a key should be a word"),
+        (b"\xff\xfe\x00", "job.yaml: is not UTF-8 text; is it a YAML file?"),
+    ],
+)
+def test_what_is_no_job_is_named(text: str | bytes, printed: str, file: Callable[[str | bytes], Path]) -> None:
+    with pytest.raises(InputError) as refused:
+        load_jobs(file(text))
+    assert str(refused.value) == printed
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(InputError, match=r"^nowhere\.yaml: cannot be read: No such file or directory$"):
+        load_jobs(Path("nowhere.yaml"))
+
+
+@pytest.mark.parametrize(("written", "number"), [("2e-4", 2e-4), ("2E-04", 2e-4), ("1", 1.0), (".5", 0.5), ("1e1", 10.0)])
+def test_numbers_are_read_as_kubernetes_reads_them(written: str, number: float, file: Callable[[str], Path]) -> None:
+    (job,) = load_jobs(file(changed({"2e-4": written})), "cluster")
+    assert job.spec.training.learning_rate == number
+
+
+def test_a_field_without_a_value_has_its_default(file: Callable[[str], Path]) -> None:
+    (job,) = load_jobs(file(changed({"batchSize: 4": "batchSize:", "rank: 8": "rank: null"})), "cluster")
+    assert (job.spec.training.batch_size, job.spec.method.lora and job.spec.method.lora.rank) == (32, 16)
+
+
+def test_every_mistake_is_printed_and_each_document_counts_its_lines(file: Callable[[str], Path]) -> None:
+    second = changed({"batchSize: 4": "batchSize: 0", "rank: 8": "rank: x", "name: sums": "name: other"})
+    with pytest.raises(InputError) as refused:
+        load_jobs(file(f"{VALID}---\n{second}"))
+    assert str(refused.value).splitlines() == [
+        "job.yaml:33: spec.method.lora.rank: should be of type integer (is 'x')",
+        "job.yaml:35: spec.training.batchSize: should be greater than or equal to 1 (is 0)",
+    ]
+
+
+def test_two_jobs_of_one_name(file: Callable[[str], Path]) -> None:
+    with pytest.raises(InputError, match=r"^job\.yaml: metadata\.name: 'sums' is the name of two jobs$"):
+        load_jobs(file(f"{VALID}---\n{VALID}"))
+
+
+def test_a_local_path_is_fine_for_a_local_run(file: Callable[[str], Path]) -> None:
+    (job,) = load_jobs(file(changed({"hf://acme/sums": "rows.jsonl"})), "local")
+    assert job.spec.dataset.train.source == "rows.jsonl"
+
+
+def test_a_status_that_came_along_is_nobodys_input(file: Callable[[str], Path]) -> None:
+    """As in the output of `kubectl get -o yaml`, of a later release perhaps."""
+    (job,) = load_jobs(file(f"{VALID}status: {{phase: Dreaming}}\n"), "cluster")
+    assert job.status.phase is None

@@ -1,0 +1,137 @@
+"""Reading rows: every format, and what is said of a file that is not as it should be."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.api.dataset import DataSource
+from tunesmith.api.load import InputError
+from tunesmith.data.rows import TEXT_PIECE, Row, read_rows
+from tunesmith.sources import Resolver
+
+PLACE = "spec.dataset.train.source"
+
+
+def read(folder: Path, source: str, **fields: Any) -> list[Row]:
+    return read_rows(DataSource.model_validate({"source": source, **fields}), Resolver(base=folder), PLACE)
+
+
+def refusal(folder: Path, source: str, **fields: Any) -> str:
+    with pytest.raises(InputError) as refused:
+        read(folder, source, **fields)
+    return str(refused.value).replace(f"{folder}/", "")
+
+
+def lines(*rows: object) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_jsonl_keeps_its_order_and_skips_blank_lines(tmp_path: Path) -> None:
+    rows = [{"prompt": f"é {i}", "number": i} for i in range(20)]
+    (tmp_path / "rows.jsonl").write_text("\n" + lines(*rows) + "\n\n", encoding="utf-8")
+    assert read(tmp_path, "rows.jsonl") == rows
+    assert read(tmp_path, f"file://{tmp_path}/rows.jsonl") == rows
+
+
+def test_jsonl_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b"\xef\xbb\xbf" + lines({"a": 1}).encode())
+    assert read(tmp_path, "rows.jsonl") == [{"a": 1}]
+
+
+def test_a_broken_line_is_named(tmp_path: Path) -> None:
+    text = lines(*({"text": str(i)} for i in range(30))).splitlines()
+    text[16] = '{"text": "16'
+    (tmp_path / "rows.jsonl").write_text("\n".join(text))
+    message = "rows.jsonl:17: spec.dataset.train.source: is broken JSON: Unterminated string starting at column 10"
+    assert refusal(tmp_path, "rows.jsonl") == message
+
+
+def test_a_line_that_is_no_object_is_named(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(lines({"a": 1}, [1, 2]))
+    message = "rows.jsonl:2: spec.dataset.train.source: should be an object with the row's columns, one on each line"
+    assert refusal(tmp_path, "rows.jsonl") == message
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b'{"a": "\xff"}\n')
+    assert refusal(tmp_path, "rows.jsonl") == "rows.jsonl: spec.dataset.train.source: is not UTF-8 text (byte 7)"
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_an_empty_set_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "rows.jsonl").write_text(content)
+    assert refusal(tmp_path, "rows.jsonl") == f"{PLACE}: rows.jsonl is empty: there is not a single row in it"
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "rows.jsonl") == f"{PLACE}: rows.jsonl does not exist"
+
+
+def test_a_folder_stands_for_all_its_files(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "2.jsonl").write_text(lines({"n": 2}))
+    (tmp_path / "a.jsonl").write_text(lines({"n": 1}))
+    (tmp_path / "README.md").write_text("not data")
+    assert read(tmp_path, ".") == [{"n": 1}, {"n": 2}]
+
+
+def test_a_folder_without_data(tmp_path: Path) -> None:
+    assert refusal(tmp_path, ".").endswith("holds no .jsonl, .parquet or .txt file")
+
+
+def test_an_unknown_extension_needs_a_format(tmp_path: Path) -> None:
+    (tmp_path / "rows.dat").write_text(lines({"n": 1}))
+    assert refusal(tmp_path, "rows.dat") == f"{PLACE}: rows.dat: unknown extension; set format to jsonl, parquet or text"
+    assert read(tmp_path, "rows.dat", format="jsonl") == [{"n": 1}]
+
+
+def test_text_is_cut_at_the_ends_of_lines_and_nothing_is_lost(tmp_path: Path) -> None:
+    text = "".join(f"line {i} of a long text\n" for i in range(2000)) + "no end of line"
+    (tmp_path / "book.txt").write_text(text)
+    rows = read(tmp_path, "book.txt")
+    assert "".join(row["text"] for row in rows) == text
+    assert all(row["text"].endswith("\n") for row in rows[:-1])
+    assert all(TEXT_PIECE <= len(row["text"]) < TEXT_PIECE + 100 for row in rows[:-1])
+
+
+def test_parquet(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [{"question": "1 + 1", "answer": "2"}, {"question": "ü", "answer": None}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    assert read(tmp_path, "rows.parquet") == rows
+
+
+def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
+    (tmp_path / "rows.parquet").write_text("hello, this is some text")
+    assert refusal(tmp_path, "rows.parquet").startswith("rows.parquet: spec.dataset.train.source: is not a Parquet file: ")
+
+
+def test_claims_are_where_they_are_mounted(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(lines({"n": 1}))
+    source = DataSource.model_validate({"source": "pvc://data/rows.jsonl"})
+    assert read_rows(source, Resolver(mounts={"data": tmp_path}), PLACE) == [{"n": 1}]
+    with pytest.raises(InputError, match=r"pvc://data is not on this machine; add --mount data=DIR$"):
+        read_rows(source, Resolver(), PLACE)
+    (tmp_path / "pvc" / "data").mkdir(parents=True)
+    (tmp_path / "pvc" / "data" / "rows.jsonl").write_text(lines({"n": 2}))
+    assert read_rows(source, Resolver(in_pod=True, mount_root=tmp_path), PLACE) == [{"n": 2}]
+
+
+def test_a_data_set_in_the_layout_of_the_hub_is_loaded_by_its_own_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library takes a folder of this name for the repository, and finds its splits and files by itself."""
+    data = tmp_path / "acme" / "sums" / "data"
+    data.mkdir(parents=True)
+    (data / "train.jsonl").write_text(lines({"n": 1}, {"n": 2}))
+    (data / "test.jsonl").write_text(lines({"n": 3}))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    assert read(tmp_path, "hf://acme/sums") == [{"n": 1}, {"n": 2}]
+    assert read(tmp_path, "hf://acme/sums", split="test") == [{"n": 3}]
+    message = 'spec.dataset.train.source: hf://acme/sums cannot be loaded from the Hub: Unknown split "dev"'
+    assert refusal(tmp_path, "hf://acme/sums", split="dev").startswith(message)

@@ -1,0 +1,121 @@
+"""What is said of the figures, and that it is no more than they show."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from tunesmith.api.load import InputError
+from tunesmith.api.pod import RunFolder
+from tunesmith.evaluation.report import EvaluationReport, MetricReport, read_report, write_report
+from tunesmith.evaluation.table import evaluation_table, report_table
+
+
+def interval(value: float, low: float, high: float) -> dict[str, float]:
+    return {"value": value, "low": low, "high": high}
+
+
+def metric(name: str, difference: tuple[float, float, float] | None, rows: int = 100) -> MetricReport:
+    one = interval(0.5, 0.4, 0.6)
+    data: dict[str, Any] = {"name": name, "rows": rows, "tuned": one}
+    if difference is not None:
+        data |= {"base": one, "difference": interval(*difference)}
+    return MetricReport.model_validate(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "difference", "rows", "verdict"),
+    [
+        ("exactMatch", (0.2, 0.1, 0.3), 100, "better"),
+        ("exactMatch", (-0.2, -0.3, -0.1), 100, "worse"),
+        ("tokenF1", (0.2, 0.1, 0.3), 100, "better"),
+        ("perplexity", (-5, -6, -4), 100, "better"),
+        ("perplexity", (5, 4, 6), 100, "worse"),
+        ("exactMatch", (0.2, -0.01, 0.3), 100, "no difference shown"),
+        ("exactMatch", (0.2, 0, 0.3), 100, "no difference shown"),
+        ("perplexity", (-0.2, -0.3, 0), 100, "no difference shown"),
+        ("exactMatch", (0, 0, 0), 100, "no difference shown"),
+        ("exactMatch", (1, 1, 1), 6, "better"),
+        ("exactMatch", (1, 1, 1), 5, "too few rows to tell"),
+        ("perplexity", (-9, -9, -9), 1, "too few rows to tell"),
+        ("exactMatch", None, 100, ""),
+    ],
+)
+def test_a_verdict_claims_what_the_interval_shows(
+    name: str, difference: tuple[float, float, float] | None, rows: int, verdict: str
+) -> None:
+    assert metric(name, difference, rows).verdict == verdict
+
+
+def report(*metrics: MetricReport, **more: Any) -> EvaluationReport:
+    model = {"address": "m", "dtype": "float32", "device": "cpu", "seconds": 1.0}
+    compared = metrics[0].base is not None
+    return EvaluationReport.model_validate(
+        {
+            "job": "add",
+            "rows": 1660,
+            "metrics": [m.to_dict() for m in metrics],
+            "tuned": model,
+            **({"base": model | {"unanswered": 2, "unfinished": 1234}} if compared else {}),
+            "settings": {},
+            "versions": {},
+            **more,
+        }
+    )
+
+
+def rendered(report: EvaluationReport) -> str:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(report_table(report))
+    return console.export_text()
+
+
+def test_the_table_says_everything_within_80_columns() -> None:
+    perplexity = MetricReport.model_validate(
+        {
+            "name": "perplexity",
+            "rows": 100,
+            "tuned": interval(80.2826, 79.655, 80.935),
+            "base": interval(12_258.8, 12_056.01, 12_361.61),
+            "difference": interval(-12_178.5, -12_181.1, -12_176),
+        }
+    )
+    unclear, worse = metric("exactMatch", (0.00012, -0.01, 0.3)), metric("tokenF1", (-0.2, -0.3, -0.1))
+    text = rendered(report(perplexity, unclear, worse))
+    for part in ("80.28", "[79.66, 80.94]", "12,259", "[12,056, 12,362]", "-12,178", "better"):
+        assert part in text
+    for part in ("+1.2e-04", "[-0.010, +0.300]", "no difference shown", "-0.200", "worse", "0.500", "1,660 test rows"):
+        assert part in " ".join(text.split())
+    assert "2 prompts too long for the base model, counted as wrong" in " ".join(text.split())
+    assert "1,234 answers of the base model not finished" in " ".join(text.split())
+
+
+def test_a_table_without_a_base_compares_nothing() -> None:
+    text = rendered(report(metric("exactMatch", None)))
+    assert "base" not in text
+    assert "[0.400, 0.600]" in text
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    first, second = report(metric("exactMatch", None)), report(metric("tokenF1", None))
+    write_report(folder, first, [{"row": 1, "prompt": "天气 😀\n"}])
+    lines = (folder.evaluation / "rows.jsonl").read_text(encoding="utf-8")
+    assert [json.loads(line) for line in lines.splitlines()] == [{"row": 1, "prompt": "天气 😀\n"}]
+    with pytest.raises(ZeroDivisionError):
+        write_report(folder, second, ({"row": 1 // (1 - row)} for row in range(2)))
+    assert read_report(folder) == first
+    assert (folder.evaluation / "rows.jsonl").read_text(encoding="utf-8") == lines
+    assert sorted(p.name for p in folder.evaluation.iterdir()) == ["result.json", "rows.jsonl"]
+
+
+@pytest.mark.parametrize("content", [None, "", "{", '{"job": 1}'])
+def test_a_missing_or_damaged_report_is_one_line(tmp_path: Path, content: str | None) -> None:
+    folder = RunFolder(tmp_path)
+    if content is not None:
+        folder.evaluation.mkdir()
+        (folder.evaluation / "result.json").write_text(content)
+    with pytest.raises(InputError, match=r"result\.json: is missing or damaged; evaluate the run again$"):
+        evaluation_table(folder)

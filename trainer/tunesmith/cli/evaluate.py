@@ -1,0 +1,147 @@
+"""`tunesmith evaluate`: a run's model on its test set, for people, and as what the evaluation pod runs."""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tunesmith.api.job import FineTuneJob
+from tunesmith.api.load import InputError, Problem
+from tunesmith.api.outcome import Outcome
+from tunesmith.api.pod import CONFIG_DIR, MOUNT_ROOT, TERMINATION_LOG, RunFolder
+from tunesmith.cli.mounts import add_mount_argument
+from tunesmith.cli.run import EXIT_CODES
+from tunesmith.cli.train import pod_folder, read_config, with_addresses
+from tunesmith.sources import Resolver
+
+if TYPE_CHECKING:
+    from tunesmith.evaluation.score import Progress as ScoreProgress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("folder", nargs="?", type=Path, metavar="RUN_FOLDER", help="the run's folder, such as runs/NAME")
+    which.add_argument("--pod", action="store_true", help="evaluate what the operator has mounted, inside its pod")
+    parser.add_argument(
+        "--relative-to", type=Path, default=Path(), metavar="DIR", help="where relative paths start (default: here)"
+    )
+    add_mount_argument(parser)
+    parser.set_defaults(main=main)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Prints the evaluation as a table; in a pod, leaves it as the termination message."""
+    if arguments.pod:
+        return evaluate_in_pod()
+    from tunesmith.evaluation.table import evaluation_table
+    from tunesmith.launch.folder import open_folder
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    _no_library_bars()
+    folder = RunFolder(arguments.folder)
+    job = job_of(folder)
+    resolver = Resolver(mounts=dict(arguments.mount), base=arguments.relative_to, runs=folder.root.absolute().parent)
+    console = Console(highlight=False)
+    with open_folder(folder, job):
+        outcome = evaluate_with_progress(job, folder, resolver, console)
+    if outcome.reason != "Succeeded":
+        print(f"{job.metadata.name}: {outcome.reason}: {outcome.message}", file=sys.stderr)
+        return EXIT_CODES.get(outcome.reason, 1)
+    console.print(evaluation_table(folder))
+    console.print(f"rows: {folder.evaluation / 'rows.jsonl'}")
+    return 0
+
+
+def job_of(folder: RunFolder) -> FineTuneJob:
+    """The job that a run's folder belongs to.
+
+    Raises:
+        InputError: it is not a run's folder.
+    """
+    try:
+        return FineTuneJob.model_validate(json.loads(folder.config.read_text(encoding="utf-8"))["job"])
+    except OSError:
+        raise InputError(Problem("is not a run's folder: it holds no config.json", file=str(folder.root))) from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(Problem("is damaged; run the job again", file=str(folder.config))) from None
+
+
+def evaluate_with_progress(job: FineTuneJob, folder: RunFolder, resolver: Resolver, console: Console) -> Outcome:
+    """Evaluates behind a progress bar that goes when it is done.
+
+    Args:
+        job: the job.
+        folder: its run's folder, held by the caller.
+        resolver: finds models and data.
+        console: shows the bar.
+    """
+    from tunesmith.evaluation.run import evaluate_job
+
+    columns = (TextColumn("Evaluating: {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("loading", total=None)
+        shown = ""
+
+        def show(what: str, done: int, total: int) -> None:
+            nonlocal shown
+            if what != shown:
+                bar.reset(task, total=total, description=what)
+                shown = what
+            bar.update(task, completed=done)
+
+        return evaluate_job(job, folder, resolver, show)
+
+
+def evaluate_in_pod(
+    config: Path = Path(CONFIG_DIR), mount_root: Path = Path(MOUNT_ROOT), termination_log: Path = Path(TERMINATION_LOG)
+) -> int:
+    """Evaluates what the attempt's ConfigMap says, and leaves the Outcome as the pod's termination message.
+
+    Returns:
+        0 once the outcome is known, well or not: it stands in the message, and trying again would change nothing.
+    """
+    from tunesmith.evaluation.run import evaluate_job
+    from tunesmith.launch.folder import open_folder
+    from tunesmith.training.failures import outcome_of
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    _no_library_bars()
+    attempt = 1
+    try:
+        job, run = read_config(config)
+        attempt, folder = run.attempt, pod_folder(run, mount_root)
+        resolver = Resolver(in_pod=True, mount_root=mount_root)
+        with open_folder(folder, job):
+            outcome = evaluate_job(job, folder, resolver, _log_tenths(), attempt)
+        outcome = with_addresses(outcome, run, folder)
+    except (InputError, OSError) as error:
+        outcome = outcome_of(error, attempt)
+    termination_log.write_text(outcome.to_termination_message(), encoding="utf-8")
+    logging.info("%s: %s", outcome.reason, outcome.message)
+    return 0
+
+
+def _log_tenths() -> "ScoreProgress":
+    """A progress callback for a log: a line at each tenth of the way."""
+    told: dict[str, int] = {}
+
+    def tell(what: str, done: int, total: int) -> None:
+        tenth = 10 * done // total
+        if tenth > told.get(what, -1):
+            told[what] = tenth
+            logging.info("%s: %d of %d", what, done, total)
+
+    return tell
+
+
+def _no_library_bars() -> None:
+    from transformers.utils import logging as library
+
+    library.disable_progress_bar()  # type: ignore[no-untyped-call]
+    library.set_verbosity_error()  # type: ignore[no-untyped-call]

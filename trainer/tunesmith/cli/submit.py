@@ -1,0 +1,190 @@
+"""`tunesmith submit`: what the submitter pod of a RayJob runs.
+
+It submits the training once, whoever asks and however often, prints its log, and leaves how it ended as the pod's
+termination message: results come back without any permission for the training pods.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from tunesmith.api.load import InputError
+from tunesmith.api.outcome import Outcome, Reason
+from tunesmith.api.pod import CONFIG_DIR, MOUNT_ROOT, RUN_FILE, TERMINATION_LOG, TRAIN_COMMAND, RunConfig, RunFolder
+from tunesmith.cli.train import pod_folder
+from tunesmith.launch.folder import read_result
+
+POLL_S = 2.0
+"""Between two looks at the Ray job."""
+REQUEST_TIMEOUT_S = 30.0
+"""For one answer of the dashboard."""
+PATIENCE_S = 300.0
+"""How long the dashboard may stay out of reach before this submitter gives up; its Job then starts another."""
+RESULT_PATIENCE_S = 10.0
+"""How long a result may take from the driver's node to this one: shared file systems cache what is not there."""
+LOG_PATIENCE_S = 10.0
+"""How long the last lines of the log may take once the job is over."""
+
+
+class _Dashboard(JobSubmissionClient):
+    """Ray's client, with the time limit that it lacks: a node that vanishes leaves its connections open for ever."""
+
+    def _do_request(self, method: str, endpoint: str, **arguments: Any) -> Any:
+        return super()._do_request(method, endpoint, timeout=REQUEST_TIMEOUT_S, **arguments)
+
+    def find(self, submission_id: str) -> JobDetails | None:
+        """The job of this id, or None where the cluster knows no such job."""
+        jobs: list[JobDetails] = self.list_jobs()
+        return next((job for job in jobs if job.submission_id == submission_id), None)
+
+
+class _Log:
+    """Prints a job's log, each character once, over however many connections that takes."""
+
+    def __init__(self) -> None:
+        self._printed = 0
+
+    async def follow(self, client: _Dashboard, submission_id: str) -> None:
+        position = 0
+        # a broken connection is mended by the next call
+        with contextlib.suppress(OSError, RuntimeError, aiohttp.ClientError):
+            async for text in client.tail_job_logs(submission_id):
+                print(text[max(0, self._printed - position) :], end="", flush=True)
+                position += len(text)
+                self._printed = max(self._printed, position)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("--config-dir", type=Path, default=Path(CONFIG_DIR), help="the attempt's ConfigMap")
+    parser.add_argument("--mount-root", type=Path, default=Path(MOUNT_ROOT), help="where claims are mounted")
+    parser.add_argument("--termination-log", type=Path, default=Path(TERMINATION_LOG), help="where the outcome is left")
+    parser.set_defaults(main=main)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Submits what KubeRay's variables name."""
+    try:
+        address, submission_id = os.environ["RAY_DASHBOARD_ADDRESS"], os.environ["RAY_JOB_SUBMISSION_ID"]
+    except KeyError as error:
+        raise InputError(f"{error} is not set; KubeRay sets it in a RayJob's submitter pod") from None
+    run = RunConfig.model_validate_json((arguments.config_dir / RUN_FILE).read_bytes())
+    outcome = submit(address, submission_id, run, pod_folder(run, arguments.mount_root))
+    if outcome is None:
+        return 1
+    arguments.termination_log.write_text(outcome.to_termination_message(), encoding="utf-8")
+    return 0
+
+
+def submit(dashboard_address: str, submission_id: str, run: RunConfig, folder: RunFolder) -> Outcome | None:
+    """Runs TRAIN_COMMAND as a Ray job to its end, or finds the one that is running.
+
+    Ray's client takes the cluster's token from RAY_AUTH_MODE and RAY_AUTH_TOKEN.
+
+    Args:
+        dashboard_address: HOST:PORT of Ray's dashboard.
+        submission_id: the Ray job's id.
+        run: the attempt.
+        folder: where the trainer leaves its result.
+
+    Returns:
+        How the job ended, well or not; None when that could not be found out, so that another submitter should try.
+    """
+    address = dashboard_address if "://" in dashboard_address else f"http://{dashboard_address}"
+    try:
+        job = asyncio.run(_run_to_its_end(address, submission_id))
+    except AuthenticationError as error:
+        print(f"tunesmith submit: Ray refuses the token: {error}", file=sys.stderr)
+        return None
+    except TimeoutError as error:
+        print(f"tunesmith submit: {error}", file=sys.stderr)
+        return None
+    return _await_result(folder, run.attempt) or outcome_without_result(job, run)
+
+
+async def _run_to_its_end(address: str, submission_id: str) -> JobDetails | None:
+    """Submits the job unless it is there, and waits until it is over.
+
+    Returns:
+        The job as Ray knows it at its end; None where Ray has forgotten a job that was there.
+
+    Raises:
+        TimeoutError: the dashboard was out of reach for too long.
+        AuthenticationError: the token is wrong.
+    """
+    log = _Log()
+    following: asyncio.Task[None] | None = None
+    last_answer = time.monotonic()
+    while True:
+        try:
+            client = await asyncio.to_thread(_Dashboard, address)
+            job = await asyncio.to_thread(client.find, submission_id)
+            last_answer = time.monotonic()
+            over = job.status.is_terminal() if job else following is not None
+            if job and (following is None or following.done()):
+                following = asyncio.create_task(log.follow(client, submission_id))
+            if over:
+                break
+            if job is None:
+                await asyncio.to_thread(client.submit_job, entrypoint=TRAIN_COMMAND, submission_id=submission_id)
+        except (OSError, RuntimeError) as error:
+            if time.monotonic() - last_answer > PATIENCE_S:
+                raise TimeoutError(f"gave up after {PATIENCE_S:.0f} s: {error}") from None
+            print(f"tunesmith submit: {error}; trying again", file=sys.stderr, flush=True)
+        await asyncio.sleep(POLL_S)
+    if following:
+        await asyncio.wait({following}, timeout=LOG_PATIENCE_S)
+        following.cancel()
+    return job
+
+
+def _await_result(folder: RunFolder, attempt: int) -> Outcome | None:
+    """What the trainer left in the run's folder, unless that is an earlier attempt's, or cannot be read."""
+    deadline = time.monotonic() + RESULT_PATIENCE_S
+    while True:
+        outcome = read_result(folder.result)
+        if outcome is not None and outcome.attempt == attempt:
+            return outcome
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(POLL_S / 4)
+
+
+def outcome_without_result(job: JobDetails | None, run: RunConfig) -> Outcome:
+    """What can be said of an attempt that left no result, from the end that Ray gives it.
+
+    Args:
+        job: the Ray job at its end; None where Ray has forgotten it.
+        run: the attempt.
+    """
+    reason: Reason = "OutcomeUnknown"
+    if job is None:
+        reason, message = "WorkerLost", "the Ray head was restarted and has forgotten the job"
+    elif job.error_type == "JOB_SUPERVISOR_ACTOR_DIED":
+        reason, message = "WorkerLost", "the node or the pod that ran the training's driver went away"
+    elif job.status == JobStatus.STOPPED:
+        message = "the Ray job was stopped before it left a result"
+    elif job.status == JobStatus.SUCCEEDED:
+        message = f"the training ended well but left no result in {run.folder}; do all pods mount the same storage?"
+    elif job.error_type == "JOB_ENTRYPOINT_COMMAND_ERROR":
+        reason, message = _driver_end(job.driver_exit_code)
+    else:
+        message = f"Ray could not start the training: {job.error_type or job.message or 'no reason given'}"
+    return Outcome(reason=reason, message=message, attempt=run.attempt)
+
+
+def _driver_end(code: int | None) -> tuple[Reason, str]:
+    """Reason and message for a driver that failed with this exit code and left no result."""
+    if code is not None and (code < 0 or code > 128):
+        killer = -code if code < 0 else code - 128
+        return "OutcomeUnknown", f"the driver was killed by signal {killer}; 9 is mostly the head pod's memory limit"
+    return "InternalError", f"{TRAIN_COMMAND} ended with exit code {code} and no result; the head pod's log says more"

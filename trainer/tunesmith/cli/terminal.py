@@ -1,0 +1,17 @@
+"""Keeps a person's terminal free of what other libraries say about each other."""
+
+import logging
+import os
+import warnings
+
+
+def quiet_libraries() -> None:
+    """Keeps the libraries' own bars and notes off the terminal; warnings stay."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    warnings.simplefilter("ignore", FutureWarning)  # of one library about another: nothing that a user could mend
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it asks for an optional package of kernels
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)  # of our own loggers too: what they note goes to the run's folder
+    logging.basicConfig(handlers=[handler], format="%(levelname)s %(message)s")

@@ -1,0 +1,112 @@
+"""Answers: greedy decoding in batches with a key-value cache."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from tunesmith.evaluation.batches import in_batches
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model's answers."""
+
+    texts: list[str | None]
+    """In the order of the prompts; None where there was no answering: the prompt has no token, or fills the context."""
+    unfinished: int
+    """Answers that ran into the limit before their end."""
+    batch_size: int
+    """Rows at once, after memory ran out."""
+
+
+@torch.inference_mode()
+def generate_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    batch_size: int,
+    progress: Callable[[int], None],
+) -> Answers:
+    """The most likely next token again and again, up to an end-of-sequence token.
+
+    Nothing of the model's own generation settings but its end-of-sequence tokens plays a part: no sampling, no
+    penalties. An answer depends on its prompt alone, not on the batch: each stops after max_new_tokens or at the end of
+    the model's context, whichever comes first.
+
+    Args:
+        model: a causal language model in evaluation mode, on its device.
+        tokenizer: decodes; special tokens are left out of the texts.
+        prompts: tokens of each row.
+        max_new_tokens: the longest answer.
+        batch_size: rows at once.
+        progress: is told how many rows are done.
+    """
+    own = model.generation_config
+    stops = stop_tokens(own, tokenizer)
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    room = [max_new_tokens if context is None else min(max_new_tokens, context - len(prompt)) for prompt in prompts]
+    answerable = [row for row, prompt in enumerate(prompts) if prompt and room[row] > 0]
+    tokens: list[list[int]] = [[] for _ in prompts]
+    finished: set[int] = set()
+    unfinished = 0
+
+    def answer(rows: list[int]) -> None:
+        """Goes on with each row until the first of them has no room left; the others come again."""
+        nonlocal unfinished
+        limit = min(room[row] - len(tokens[row]) for row in rows)
+        parts = _continue(model, [[*prompts[row], *tokens[row]] for row in rows], limit, pad)
+        for row, part in zip(rows, parts, strict=True):
+            new, stopped = until_stop(part, stops)
+            tokens[row] += new
+            full = len(tokens[row]) == room[row]
+            if stopped or full:
+                finished.add(row)
+                unfinished += not stopped
+        progress(len(finished))
+
+    pad = int(tokenizer.pad_token_id)
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=False, use_cache=True, eos_token_id=sorted(stops), pad_token_id=pad
+    )
+    try:
+        while waiting := [row for row in answerable if row not in finished]:
+            # rows of like length together: little padding, and the longest first, where memory runs out soonest
+            waiting.sort(key=lambda row: -(len(prompts[row]) + len(tokens[row])))
+            batch_size = in_batches(waiting, batch_size, answer)
+    finally:
+        model.generation_config = own
+    decoded = tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    texts = [decoded[row] if row in finished else None for row in range(len(prompts))]
+    return Answers(texts, unfinished, batch_size)
+
+
+def stop_tokens(own: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The tokens that end an answer: the tokenizer's end of sequence, which training teaches, and the model's own."""
+    given = own.eos_token_id
+    listed = given if isinstance(given, list) else [] if given is None else [given]
+    return {int(tokenizer.eos_token_id), *map(int, listed)}
+
+
+def until_stop(tokens: Sequence[int], stops: set[int]) -> tuple[list[int], bool]:
+    """The tokens before the first that ends an answer, and whether there is one."""
+    end = next((index for index, token in enumerate(tokens) if token in stops), None)
+    return list(tokens[:end]), end is not None
+
+
+def _continue(model: PreTrainedModel, prompts: Sequence[Sequence[int]], limit: int, pad: int) -> list[list[int]]:
+    """Up to `limit` new tokens of each row; rows that end early are padded.
+
+    Padding is on the left, so that every row's next token comes at the same place; the mask hides it, and positions
+    are counted from the first real token.
+    """
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    output = model.generate(  # type: ignore[operator]  # mypy takes it for a tensor
+        input_ids=ids.to(model.device), attention_mask=mask.to(model.device), max_new_tokens=limit
+    )
+    new: list[list[int]] = output[:, width:].tolist()
+    return new

@@ -1,0 +1,121 @@
+"""What an evaluation leaves in the run's folder: result.json and rows.jsonl."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from tunesmith.api.base import Schema
+from tunesmith.api.evaluation import MetricName
+from tunesmith.api.load import InputError, Problem
+from tunesmith.api.outcome import EvaluationResult, Interval, MetricResult
+from tunesmith.api.pod import RunFolder
+from tunesmith.evaluation.statistics import FEWEST_ROWS
+
+RESULT_FILE, ROWS_FILE = "result.json", "rows.jsonl"
+
+Verdict = Literal["better", "worse", "no difference shown", "too few rows to tell", ""]
+
+
+class MetricReport(Schema):
+    """One metric of both models, with 95% intervals."""
+
+    name: MetricName
+    rows: int
+    """Rows that count; for perplexity those that have something to predict."""
+    tuned: Interval
+    base: Interval | None = None
+    difference: Interval | None = None
+    """Tuned - base, paired by row."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the difference's interval shows of the tuned model, and no more; empty without a base."""
+        if self.difference is None:
+            return ""
+        if self.rows < FEWEST_ROWS:
+            return "too few rows to tell"
+        if self.difference.low <= 0 <= self.difference.high:
+            return "no difference shown"
+        return "better" if (self.difference.value > 0) != (self.name == "perplexity") else "worse"
+
+
+class ModelReport(Schema):
+    """How one model was evaluated."""
+
+    address: str
+    """The folder or source that it was loaded from."""
+    dtype: str
+    """Type of its weights."""
+    device: str
+    unanswered: int = 0
+    """Rows whose prompt leaves no room in the model's context, or has no token; they count as wrong."""
+    unfinished: int = 0
+    """Answers that ran into maxNewTokens, or the end of the context, before their end."""
+    batch_size: int | None = None
+    """Rows that were answered at once; less than asked for where memory ran out."""
+    seconds: float
+
+
+class EvaluationReport(Schema):
+    """Everything but the rows."""
+
+    job: str
+    rows: int
+    """Test rows."""
+    truncated: int = 0
+    """Rows that lost their end to training.maxLength, for perplexity."""
+    dropped: int = 0
+    """Rows without anything to predict within training.maxLength, left out of perplexity."""
+    metrics: list[MetricReport]
+    tuned: ModelReport
+    base: ModelReport | None = None
+    settings: dict[str, int | float | str]
+    versions: dict[str, str]
+
+    def to_result(self) -> EvaluationResult:
+        """The part that goes into the job's status."""
+        metrics = [MetricResult(name=m.name, tuned=m.tuned, base=m.base) for m in self.metrics]
+        return EvaluationResult(rows=self.rows, metrics=metrics)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader of the figures should know, a phrase each."""
+        models = [("tuned", self.tuned), *([("base", self.base)] if self.base else [])]
+        counts = [
+            (self.truncated, "rows cut to training.maxLength for perplexity"),
+            (self.dropped, "rows left out of perplexity: nothing to predict within training.maxLength"),
+            *((m.unanswered, f"prompts too long for the {name} model, counted as wrong") for name, m in models),
+            *((m.unfinished, f"answers of the {name} model not finished at the limit") for name, m in models),
+        ]
+        return [f"{count:,} {text}" for count, text in counts if count]
+
+
+def write_report(folder: RunFolder, report: EvaluationReport, rows: Iterable[dict[str, Any]]) -> None:
+    """Leaves both files, each whole or not at all; result.json comes last."""
+    folder.evaluation.mkdir(parents=True, exist_ok=True)
+    _replace(folder.evaluation / ROWS_FILE, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    _replace(folder.evaluation / RESULT_FILE, [report.model_dump_json(indent=1, exclude_none=True) + "\n"])
+
+
+def _replace(target: Path, pieces: Iterable[str]) -> None:
+    partial = target.with_name(f".partial-{target.name}")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.writelines(pieces)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_report(folder: RunFolder) -> EvaluationReport:
+    """The report in a run's folder.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    path = folder.evaluation / RESULT_FILE
+    try:
+        return EvaluationReport.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(Problem("is missing or damaged; evaluate the run again", file=str(path))) from None

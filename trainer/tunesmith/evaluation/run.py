@@ -1,0 +1,197 @@
+"""Evaluates a run: the tuned model and its base, one after the other, on the rows that neither has seen."""
+
+import gc
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tunesmith.api.evaluation import EvaluationSpec
+from tunesmith.api.job import FineTuneJob, FineTuneJobSpec
+from tunesmith.api.load import InputError, Problem
+from tunesmith.api.outcome import Artifacts, Outcome
+from tunesmith.api.pod import RunFolder
+from tunesmith.api.quantity import parse_quantity
+from tunesmith.data.rows import read_rows
+from tunesmith.evaluation import statistics
+from tunesmith.evaluation.report import EvaluationReport, MetricReport, ModelReport, write_report
+from tunesmith.evaluation.score import ModelScores, Progress, TestSet, read_test_set, score_model
+from tunesmith.models.load import ModelLocation, load_model, load_tokenizer
+from tunesmith.models.start import base_model
+from tunesmith.sources import Resolver
+from tunesmith.training.failures import outcome_of
+
+_VERSIONS = ("tunesmith", "torch", "transformers", "tokenizers", "peft", "numpy")
+
+
+def evaluate_job(
+    job: FineTuneJob,
+    folder: RunFolder,
+    resolver: Resolver,
+    progress: Progress = lambda what, done, total: None,
+    attempt: int = 1,
+) -> Outcome:
+    """Evaluates the model in a run's folder as spec.evaluation asks, and leaves the figures there.
+
+    Args:
+        job: the job, with spec.evaluation.
+        folder: the run's folder, held by the caller.
+        resolver: finds the test rows and the base model.
+        progress: is told of each batch.
+        attempt: goes into the outcome.
+
+    Returns:
+        With the figures if it succeeded; else with the reason. What can be expected to go wrong is never raised.
+    """
+    try:
+        report = _evaluate(job, folder, resolver, progress)
+    except Exception as error:  # any failure becomes an Outcome; a defect's traceback goes to the log
+        return _failure(error, attempt)
+    return Outcome(
+        reason="Succeeded",
+        message="; ".join([f"evaluated on {report.rows:,} test rows", *report.remarks]),
+        attempt=attempt,
+        artifacts=Artifacts(folder=str(folder.root), model=str(folder.model)),
+        evaluation=report.to_result(),
+    )
+
+
+def _failure(error: Exception, attempt: int) -> Outcome:
+    outcome = outcome_of(error, attempt)
+    if outcome.reason == "OutOfMemory":  # a batch of one row was too much: the remedy is not that of training
+        message = "the model and a single test row exceed the memory: lower evaluation.maxNewTokens, or give it more"
+        return outcome.model_copy(update={"message": message})
+    return outcome
+
+
+def _evaluate(job: FineTuneJob, folder: RunFolder, resolver: Resolver, progress: Progress) -> EvaluationReport:
+    spec, evaluation = job.spec, job.spec.evaluation
+    if evaluation is None or spec.dataset.test is None:
+        raise InputError(Problem("is not set: it says what to evaluate", "spec.evaluation"))
+    if not folder.model.exists():
+        raise InputError(Problem("holds no model yet; run the job to its end first", file=str(folder.root)))
+    torch.set_num_threads(_threads(spec))
+    rows = read_rows(spec.dataset.test, resolver, "spec.dataset.test.source")
+    location = ModelLocation(str(folder.model))
+    tokenizer = load_tokenizer(location)
+    test = read_test_set(rows, spec, evaluation, tokenizer)
+
+    score = partial(_measure, tokenizer=tokenizer, test=test, evaluation=evaluation, progress=progress)
+    tuned = score("tuned", str(folder.model), lambda: load_model(location, "auto"))
+    base = None
+    if evaluation.compare_with_base:
+        address = spec.model.source or f"a new model, seed {spec.training.seed}"
+        base = score("base", address, lambda: base_model(spec, resolver, tokenizer, "auto"))
+
+    report = _report(job, evaluation, test, tuned, base)
+    write_report(folder, report, _lines(test, tuned, base))
+    return report
+
+
+@dataclass(frozen=True)
+class _Measured:
+    scores: ModelScores
+    report: ModelReport
+
+
+def _measure(
+    name: str,
+    address: str,
+    load: Callable[[], PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    test: TestSet,
+    evaluation: EvaluationSpec,
+    progress: Progress,
+) -> _Measured:
+    """Loads a model, scores it, and lets it go: there is never more than one in memory."""
+    started = time.monotonic()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = load().eval()  # type: ignore[no-untyped-call]
+    model.to(device)
+    scores = score_model(model, tokenizer, test, evaluation, lambda what, *n: progress(f"{what}, {name} model", *n))
+    answers = scores.answers
+    report = ModelReport.model_validate(
+        {
+            "address": address,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "unanswered": answers.texts.count(None) if answers else 0,
+            "unfinished": answers.unfinished if answers else 0,
+            "batchSize": answers.batch_size if answers else None,
+            "seconds": round(time.monotonic() - started, 3),
+        }
+    )
+    del model
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return _Measured(scores, report)
+
+
+def _threads(spec: FineTuneJobSpec) -> int:
+    """CPU threads: what a worker asks for, else all that this process may use."""
+    cpu = spec.scaling.resources.cpu
+    available = len(os.sched_getaffinity(0))
+    return max(1, min(int(parse_quantity(cpu)), available)) if cpu is not None else available
+
+
+def _report(
+    job: FineTuneJob, evaluation: EvaluationSpec, test: TestSet, tuned: _Measured, base: _Measured | None
+) -> EvaluationReport:
+    metrics = []
+    for name in evaluation.metrics:
+        scores = tuned.scores.metrics[name]
+        estimate = statistics.estimate(scores, base.scores.metrics[name] if base else None)
+        metrics.append(
+            MetricReport(
+                name=name,
+                rows=int((scores.weights > 0).sum()),
+                tuned=estimate.tuned,
+                base=estimate.base,
+                difference=estimate.difference,
+            )
+        )
+    return EvaluationReport(
+        job=job.metadata.name,
+        rows=test.rows,
+        truncated=test.encoded.pieces.truncated if test.encoded else 0,
+        dropped=test.encoded.pieces.dropped if test.encoded else 0,
+        metrics=metrics,
+        tuned=tuned.report,
+        base=base.report if base else None,
+        settings={
+            "decoding": "greedy",
+            "maxNewTokens": evaluation.max_new_tokens,
+            "batchSize": evaluation.batch_size,
+            "maxLength": job.spec.training.max_length,
+            "interval": "percentile bootstrap over rows",
+            "confidence": statistics.CONFIDENCE,
+            "resamples": statistics.RESAMPLES,
+            "seed": statistics.SEED,
+        },
+        versions={name: version(name) for name in _VERSIONS},
+    )
+
+
+def _lines(test: TestSet, tuned: _Measured, base: _Measured | None) -> Iterator[dict[str, Any]]:
+    """The lines of rows.jsonl: a row's texts, and each model's answer and scores."""
+    models = {"tuned": tuned.scores, **({"base": base.scores} if base else {})}
+    for row, text in zip(itertools.count(), test.texts, strict=False):
+        yield {"row": row + 1, **text, **{name: _row(scores, row) for name, scores in models.items()}}
+
+
+def _row(scores: ModelScores, row: int) -> dict[str, Any]:
+    values: dict[str, Any] = {"answer": scores.answers.texts[row]} if scores.answers else {}
+    for name, metric in scores.metrics.items():
+        if metric.exponential:
+            values |= {"negativeLogLikelihood": float(metric.sums[row]), "tokens": int(metric.weights[row])}
+        else:
+            values[name] = float(metric.sums[row])
+    return values
