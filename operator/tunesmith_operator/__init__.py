@@ -12,5 +12,4 @@
     ""                pods                      list, watch
     ""                persistentvolumeclaims    get
     ""                events                    create
-    apiextensions.k8s.io  customresourcedefinitions  list, watch   (cluster-wide only: to notice KubeRay's arrival)
 """

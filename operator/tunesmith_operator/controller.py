@@ -8,16 +8,17 @@ from datetime import datetime
 from typing import Any
 
 import aiohttp
-from tunesmith.api.status import JobStatus
 
+from tunesmith.api.status import JobStatus
 from tunesmith_operator import metrics
 from tunesmith_operator.client import ApiError, Client
 from tunesmith_operator.events import event_body, merge_patch
 from tunesmith_operator.kinds import BY_NAME, CONFIG_MAPS, EVALUATION_JOBS, EVENTS, JOBS, PODS, RAY_JOBS
 from tunesmith_operator.progress import ProgressReader
 from tunesmith_operator.reconcile import reconcile
-from tunesmith_operator.reconcile.observed import Object, Observed, Reference, Refusal
+from tunesmith_operator.reconcile.observed import Object, Observed, Refusal
 from tunesmith_operator.reconcile.plan import Event, Plan
+from tunesmith_operator.references import References
 from tunesmith_operator.settings import Settings
 from tunesmith_operator.store import Key, Store
 from tunesmith_operator.work_queue import WorkQueue
@@ -49,6 +50,7 @@ class Controller:
     ) -> None:
         self._client, self._store, self._queue, self._progress = client, store, queue, progress
         self._settings, self._clock = settings, clock
+        self._references = References(client, asyncio.get_running_loop().time)
         self._failures: dict[Key, int] = {}
 
     async def work(self) -> None:
@@ -76,8 +78,8 @@ class Controller:
             return None
         plan = reconcile(seen, self._settings)
         if plan.lookups:
-            found = await asyncio.gather(*(self._exists(key[0], reference) for reference in plan.lookups))
-            seen = replace(seen, references=dict(zip(plan.lookups, found, strict=True)))
+            found = await self._references.look_up(key[0], plan.lookups)
+            seen = replace(seen, references={**seen.references, **found})
             plan = reconcile(seen, self._settings)
         try:
             for child in plan.create:
@@ -106,6 +108,7 @@ class Controller:
             evaluation_jobs=self._store.children(uid, EVALUATION_JOBS),
             pods=self._store.children(uid, PODS),
             jobs=self._store.jobs_in(namespace),
+            references=self._references.known(namespace),
             progress=self._progress.latest(key),
         )
 
@@ -119,10 +122,6 @@ class Controller:
             found = await self._client.get(RAY_JOBS, namespace, name)
             if found is not None:
                 self._store.put(RAY_JOBS, found)
-
-    async def _exists(self, namespace: str, reference: Reference) -> bool:
-        found = await self._client.get(BY_NAME[reference.kind], namespace, reference.name)
-        return found is not None and "deletionTimestamp" not in found["metadata"]
 
     async def _create(self, job: Object, child: Mapping[str, Any]) -> None:
         """Makes a child; one that is there already is fine if it is this job's.

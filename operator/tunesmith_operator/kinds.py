@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from tunesmith.api.base import GROUP, VERSION
-
 from tunesmith_operator.names import UID_LABEL
 
 

@@ -16,14 +16,14 @@ from typing import Any
 import aiohttp
 import kopf
 from prometheus_client import REGISTRY, disable_created_metrics
-from tunesmith.api.quantity import parse_quantity
 
+from tunesmith.api.quantity import parse_quantity
 from tunesmith_operator.client import Client, RateLimit
 from tunesmith_operator.controller import Controller
 from tunesmith_operator.kinds import Kind
 from tunesmith_operator.metrics import JobsByPhase
 from tunesmith_operator.progress import ProgressReader
-from tunesmith_operator.resync import Resync
+from tunesmith_operator.resync import KubeRayArrivedError, Resync
 from tunesmith_operator.server import serve
 from tunesmith_operator.settings import PodResources, Settings
 from tunesmith_operator.store import Store
@@ -43,6 +43,8 @@ def main() -> None:
     try:
         asyncio.new_event_loop().run_until_complete(run(parse_settings(None, os.environ)))
         failed = False
+    except KubeRayArrivedError as arrived:
+        logging.warning("%s", arrived)
     except Exception:
         logging.exception("the operator stops")
     # At once, without waiting for tasks: a watch of kopf's may not end, and nothing in this process is worth saving.
@@ -114,7 +116,7 @@ async def _watch(store: Store, queue: WorkQueue, settings: Settings) -> Collecti
 
     return await kopf.spawn_tasks(
         registry=registry(receive),
-        settings=kopf_settings(settings),
+        settings=kopf_settings(),
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import aiohttp
 from pydantic import ValidationError
+
 from tunesmith.api.pod import METRICS_PORT
 from tunesmith.api.status import Progress
-
 from tunesmith_operator.store import Key
 
 _TIMEOUT = aiohttp.ClientTimeout(total=2)

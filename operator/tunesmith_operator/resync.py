@@ -25,6 +25,10 @@ _Difference = tuple[Kind, str, str, str, str | None]
 """Kind, namespace, name, uid, and the version that the API server has; None for an object that is gone."""
 
 
+class KubeRayArrivedError(Exception):
+    """KubeRay was installed after the operator began; only a fresh start watches its RayJobs."""
+
+
 class Resync:
     """Lists everything from time to time."""
 
@@ -32,6 +36,7 @@ class Resync:
         self._client, self._store, self._queue, self._settings = client, store, queue, settings
         self._last_done = 0.0
         self._stalled = 0
+        self._kuberay_missing = False
 
     async def fill(self) -> None:
         """Takes everything in; nothing may be decided before."""
@@ -45,7 +50,8 @@ class Resync:
         delay = min(_FIRST_COMPARISON, self._settings.resync_seconds)
         while True:
             await asyncio.sleep(delay)
-            delay = self._settings.resync_seconds
+            missing = self._kuberay_missing
+            delay = self._settings.recheck_seconds if missing else self._settings.resync_seconds
             try:
                 await self._compare()
             except (ApiError, aiohttp.ClientError, TimeoutError) as error:
@@ -108,5 +114,9 @@ class Resync:
             except ApiError as error:
                 if error.code != 404 or kind is not RAY_JOBS:
                     raise
-                log.warning("the API server knows no RayJobs: install KubeRay")
+                if not self._kuberay_missing:
+                    log.warning("the API server knows no RayJobs: install KubeRay")
+                self._kuberay_missing = True
                 return
+        if kind is RAY_JOBS and self._kuberay_missing:
+            raise KubeRayArrivedError("KubeRay is there now: the operator stops, to watch RayJobs from its next start")

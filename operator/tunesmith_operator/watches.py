@@ -1,13 +1,12 @@
 """kopf's part: it watches the API server and hands every event on; deciding is none of its business."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
 from tunesmith_operator.client import login
 from tunesmith_operator.kinds import CONFIG_MAPS, EVALUATION_JOBS, JOBS, PODS, RAY_JOBS, WATCHED, Kind
-from tunesmith_operator.settings import Settings
 
 Receive = Callable[[Kind, Any], None]
 """Takes a kind and an event of the watch: type (None while listing) and object."""
@@ -44,11 +43,25 @@ def registry(receive: Receive) -> kopf.OperatorRegistry:
     return found
 
 
-def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
+class _NoDiff(kopf.DiffBaseStorage):
+    """kopf copies every object to compare it with its last state, for handlers of a kind that is not used here."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return cast(kopf.BodyEssence, {})
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+
+def kopf_settings() -> kopf.OperatorSettings:
     """kopf's own settings: filtered watches that never outlive a dead connection, and no writes of its own."""
     found = kopf.OperatorSettings()
     found.posting.enabled = False
-    found.scanning.disabled = bool(settings.namespaces)  # a Role cannot allow to watch CRDs
+    found.persistence.diffbase_storage = _NoDiff()
+    found.scanning.disabled = True  # namespaces are listed or all, and `Resync` notices KubeRay's arrival
     found.queueing.idle_timeout = 0.1  # kopf keeps a task and the last event of an object so long
     found.watching.server_timeout = _WATCH_SECONDS
     found.watching.client_timeout = _WATCH_SECONDS + 60

@@ -14,12 +14,14 @@ from tests.model.processes import Plant, train
 from tunesmith.api.pod import RunFolder
 
 HERE = Path(__file__).parent
+PEFT_ASKS_THE_OLD_WAY = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.model)
+            item.add_marker(pytest.mark.filterwarnings(PEFT_ASKS_THE_OLD_WAY))
 
 
 @dataclass(frozen=True)

@@ -107,3 +107,13 @@ def _in_step(step: int, act: Callable[[Tensor], Tensor]) -> None:
 
     Trainer._step = noted  # type: ignore[method-assign]
     worker.next_token_loss = objective  # type: ignore[attr-defined]  # read from there
+
+
+def script_validation(losses: list[float]) -> None:
+    """Validations find these losses, one after the other."""
+    left = list(losses)
+
+    def scripted(self: Trainer, data: object) -> float:
+        return left.pop(0)
+
+    Trainer.validation_loss = scripted  # type: ignore[method-assign, assignment]

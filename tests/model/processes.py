@@ -19,7 +19,8 @@ Plant = Callable[[], None]
 """Called in each process before it starts; a function of a module, or a partial of one."""
 
 _PRELOAD = ["tests.model.plants", "tunesmith.launch.workers", "ray.train.torch", "peft", "bitsandbytes", "datasets"]
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1", "RAY_TRAIN_V2_ENABLED": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+_QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # as the command sets it, before imports
+_ENVIRONMENT = _QUIET | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1", "RAY_TRAIN_V2_ENABLED": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 _PATIENCE = timedelta(seconds=120)
 
 

@@ -1,7 +1,7 @@
 """Resolves the addresses of a spec to folders, files and repositories of this machine."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tunesmith.api.load import InputError, Problem
@@ -22,6 +22,11 @@ class Resolver:
     in_pod: bool = False
     """Whether claims are mounted below `mount_root`, as the operator does it."""
     mount_root: Path = Path(MOUNT_ROOT)
+
+    def absolute(self) -> "Resolver":
+        """The same, for a process with another working directory."""
+        mounts = {name: folder.absolute() for name, folder in self.mounts.items()}
+        return replace(self, mounts=mounts, base=self.base.absolute(), runs=self.runs.absolute())
 
     def path(self, location: Location, place: str) -> Path:
         """The file or folder of an address that is not `hf://`.

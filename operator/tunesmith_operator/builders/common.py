@@ -3,7 +3,6 @@
 from typing import Any
 
 from tunesmith.api.base import API_VERSION
-
 from tunesmith_operator.names import ATTEMPT_LABEL, COMPONENT_LABEL, JOB_LABEL, UID_LABEL, label_value
 from tunesmith_operator.reconcile.job import Job, Run
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 from tunesmith.api.pod import EVALUATE_COMMAND
-
 from tunesmith_operator.builders.common import metadata
 from tunesmith_operator.builders.pods import pod_template, worker_resources
 from tunesmith_operator.reconcile.job import Run

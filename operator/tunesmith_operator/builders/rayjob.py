@@ -5,7 +5,6 @@ from typing import Any
 
 from tunesmith.api.pod import SUBMIT_COMMAND, TRAIN_COMMAND
 from tunesmith.api.quantity import parse_quantity
-
 from tunesmith_operator.builders.common import metadata
 from tunesmith_operator.builders.pods import fixed_resources, pod_template, worker_resources
 from tunesmith_operator.names import QUEUE_LABEL

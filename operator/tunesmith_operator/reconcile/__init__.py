@@ -2,10 +2,11 @@
 
 from datetime import datetime
 
+from pydantic import ValidationError
+
 from tunesmith.api.job import MANAGER
 from tunesmith.api.load import check
 from tunesmith.api.status import JobStatus
-
 from tunesmith_operator.reconcile import attempts, diagnosis, evaluation
 from tunesmith_operator.reconcile.decision import Decision
 from tunesmith_operator.reconcile.ending import attempt_pods
@@ -26,15 +27,28 @@ def reconcile(seen: Observed, settings: Settings) -> Plan:
         _wind_down(seen, status, decision)
         return decision.plan()
     decision.drop("Failed")  # a spec that never started may be mended
-    problems = check(dict(seen.body), "cluster")
-    if problems:
-        text = "; ".join(map(str, problems))
-        decision.set("Validated", "False", "InvalidSpec", text)
-        if not status.attempts:
-            decision.fail("InvalidSpec", text)
-        return decision.plan()
-    _run(Job.parse(seen.body), seen, decision, settings)
+    job = _valid_job(seen, decision)
+    if job is not None:
+        _run(job, seen, decision, settings)
     return decision.plan()
+
+
+def _valid_job(seen: Observed, decision: Decision) -> Job | None:
+    """The job; None where its spec is not valid, which ends it unless it has begun."""
+    try:
+        job = Job.parse(seen.body)
+    except ValidationError:
+        job = None
+    if job is not None and decision.attempts:
+        return job  # it was checked when it began
+    problems = check(dict(seen.body), "cluster")
+    if not problems:
+        return job
+    text = "; ".join(map(str, problems))
+    decision.set("Validated", "False", "InvalidSpec", text)
+    if not decision.attempts:
+        decision.fail("InvalidSpec", text)
+    return None
 
 
 def _run(job: Job, seen: Observed, decision: Decision, settings: Settings) -> None:

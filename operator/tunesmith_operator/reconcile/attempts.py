@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from tunesmith.api.identity import identity_hash
 from tunesmith.api.outcome import Artifacts, Outcome, Overrides
 from tunesmith.api.status import Attempt, Progress
-
 from tunesmith_operator.builders.config import config_map
 from tunesmith_operator.builders.rayjob import ray_job
 from tunesmith_operator.names import CONTENT_HASH

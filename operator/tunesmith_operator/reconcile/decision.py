@@ -6,7 +6,6 @@ from typing import Any, Literal, get_args
 
 from tunesmith.api.outcome import Artifacts, EvaluationResult
 from tunesmith.api.status import Attempt, Condition, ConditionType, JobStatus, Phase, Progress
-
 from tunesmith_operator.reconcile.observed import Reference
 from tunesmith_operator.reconcile.plan import ChildKind, Deletion, Event, Plan
 
@@ -119,7 +118,7 @@ class Decision:
         changed = status != self._before
         return Plan(
             create=tuple(self._create),
-            events=tuple(self._events) if changed else (),
+            events=tuple(self._events),
             status=status if changed else None,
             delete=tuple(self._delete),
             delete_job=self.delete_job,

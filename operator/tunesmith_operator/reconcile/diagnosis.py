@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import ValidationError
-from tunesmith.api.outcome import Outcome
 
+from tunesmith.api.outcome import Outcome
 from tunesmith_operator.reconcile.observed import Container, Pod
 
 TRAINING = ("head", "worker")

@@ -6,7 +6,6 @@ from typing import cast, get_args
 
 from tunesmith.api.outcome import Outcome, Overrides, Reason, Retry, next_attempt
 from tunesmith.api.status import Attempt
-
 from tunesmith_operator.reconcile import diagnosis
 from tunesmith_operator.reconcile.job import Job
 from tunesmith_operator.reconcile.observed import Observed, Pod, RayJob

@@ -1,7 +1,6 @@
 """The evaluation that follows a successful training, in a Job of its own."""
 
 from tunesmith.api.outcome import Artifacts, Overrides
-
 from tunesmith_operator.builders.config import config_map
 from tunesmith_operator.builders.evaluation import evaluation_job
 from tunesmith_operator.reconcile import diagnosis, validation
@@ -18,7 +17,7 @@ def proceed(job: Job, seen: Observed, decision: Decision, settings: Settings, ac
     pods = [pod for pod in seen.pods.values() if pod.component == "evaluation"]
     running = own_job(job, seen)
     left = diagnosis.outcome(pods)
-    if left is not None and left.evaluation is not None and left.reason == "Succeeded":
+    if left is not None and left.evaluation is not None:
         known = decision.artifacts.to_dict() if decision.artifacts else {}
         decision.artifacts = Artifacts.model_validate(known | left.artifacts.to_dict())
         decision.evaluation = left.evaluation

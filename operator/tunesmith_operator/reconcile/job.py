@@ -7,7 +7,6 @@ from typing import Self
 from tunesmith.api.job import IMMUTABLE_FIELDS, FineTuneJobSpec
 from tunesmith.api.outcome import Overrides
 from tunesmith.api.source import Location
-
 from tunesmith_operator.names import QUEUE_LABEL, child_name, digest
 from tunesmith_operator.reconcile.observed import Object
 

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any, Literal
 
 from tunesmith.api.status import Progress
-
 from tunesmith_operator.names import (
     ATTEMPT_LABEL,
     COMPONENT_LABEL,

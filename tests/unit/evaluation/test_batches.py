@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tunesmith.evaluation.batches import in_batches, is_out_of_memory
+
+from tunesmith.evaluation.batches import in_batches
+from tunesmith.training.failures import is_out_of_memory
 
 
 def worker(capacity: int, seen: list[list[int]]) -> Callable[[list[int]], None]:

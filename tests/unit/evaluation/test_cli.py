@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from tunesmith.api.outcome import Outcome
 from tunesmith.cli.evaluate import evaluate_in_pod
 from tunesmith.cli.main import main

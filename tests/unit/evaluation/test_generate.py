@@ -1,6 +1,7 @@
 """Where an answer ends."""
 
 import pytest
+
 from tunesmith.evaluation.generate import until_stop
 
 EOS, END_OF_TURN, PAD = 2, 7, 0

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from tunesmith.evaluation.metrics import exact_match, token_f1, words
 
 

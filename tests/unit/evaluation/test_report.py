@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+
 from tunesmith.api.load import InputError
 from tunesmith.api.pod import RunFolder
 from tunesmith.evaluation.report import EvaluationReport, MetricReport, read_report, write_report

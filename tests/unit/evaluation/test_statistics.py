@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+
 from tunesmith.evaluation.statistics import FEWEST_ROWS, RESAMPLES, RowScores, estimate, resampled_sums
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from tunesmith.api.status import Progress
 
 from .world import START, World, text
@@ -19,7 +20,6 @@ def killed_for_memory(world: World, component: str = "head") -> World:
 ENDINGS: dict[str, tuple[Story, str, str]] = {
     "bad input fails at once": (lambda w: w.tells("InvalidInput"), "InvalidInput", ""),
     "a full disk fails at once": (lambda w: w.tells("StorageFull"), "StorageFull", ""),
-    "a folder that is in use fails at once": (lambda w: w.tells("FolderInUse"), "FolderInUse", ""),
     "out of GPU memory halves the micro-batch": (lambda w: w.tells("OutOfMemory"), "OutOfMemory", "counted"),
     "a pod killed for memory halves the micro-batch": (killed_for_memory, "OutOfMemory", "counted"),
     "a lost worker that was killed for memory is out of memory": (
@@ -155,6 +155,21 @@ def test_waits(case: str) -> None:
     assert message in world.message("Running")
     assert world.phase == "Starting"
     assert world.status.attempts[0].end_time is None
+
+
+def test_a_pod_that_goes_is_no_trouble() -> None:
+    world = World().look().waits("head", "ErrImagePull", "not found")
+    world.objects["Pod", "head-1"]["metadata"]["deletionTimestamp"] = text(world.now)
+    assert world.looks().condition("Running") == ("False", "Starting")
+
+
+def test_an_eviction_is_remembered_when_the_pod_is_gone() -> None:
+    world = World().look().trains()
+    world.pod("head", conditions=[{"type": "DisruptionTarget", "status": "True", "message": "evicted"}]).looks()
+    assert "PodDisrupted" in world.told
+    world.releases().looks()
+    world.ray(jobDeploymentStatus="Failed", endTime=text(world.now)).later(60).looks()
+    assert world.status.attempts[0].reason == "WorkerLost"
 
 
 def test_the_same_trouble_in_other_words_is_not_written_again() -> None:
@@ -358,3 +373,10 @@ def test_the_plan_is_the_same_for_the_same_observation() -> None:
         return World(**spec).look().trains().look().tells("OutOfMemory").look().plan
 
     assert plan() == plan()
+
+
+def test_a_spec_that_a_new_release_refuses_does_not_end_what_runs() -> None:
+    world = World().look().trains().looks().spec(training={"epochs": 1, "maxSteps": 5}).looks()
+    assert world.condition("Validated") == ("False", "InvalidSpec")
+    assert world.phase == "Training"
+    assert world.deleted == []

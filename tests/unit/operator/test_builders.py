@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from tunesmith.api.load import check
 from tunesmith.api.outcome import Overrides
 from tunesmith.api.pod import RunConfig

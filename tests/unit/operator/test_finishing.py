@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from tunesmith.api.outcome import EvaluationResult, Interval, MetricResult, Outcome
 
 from .world import World, text

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from tunesmith.api.base import API_VERSION
 from tunesmith_operator.reconcile.observed import Refusal
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from tunesmith_operator.builders.rayjob import ray_job
 from tunesmith_operator.kinds import JOBS, RAY_JOBS
 from tunesmith_operator.store import Store

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+
 from tunesmith_operator.client import RateLimit
 from tunesmith_operator.events import event_body, merge_patch
 from tunesmith_operator.main import parse_settings

@@ -16,7 +16,6 @@ Reason = Literal[
     "OutOfMemory",
     "LossDiverged",  # the loss is NaN or infinite
     "StorageFull",
-    "FolderInUse",
     "Interrupted",  # asked to stop; a checkpoint was written
     "WorkerLost",  # a node, a pod or a process went away
     "OutcomeUnknown",  # no message was left
@@ -145,5 +144,5 @@ def next_attempt(reason: Reason, overrides: Overrides, micro_batch_size: int) ->
             return Retry(overrides=overrides, counts=False, explanation="resumes from the last checkpoint")
         case "OutcomeUnknown" | "InternalError":
             return Retry(overrides=overrides, counts=True, explanation="resumes from the last checkpoint")
-        case "Succeeded" | "InvalidInput" | "StorageFull" | "FolderInUse":
+        case "Succeeded" | "InvalidInput" | "StorageFull":
             return None

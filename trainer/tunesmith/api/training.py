@@ -60,8 +60,8 @@ class TrainingSpec(Schema):
     """Decay of AdamW's first moment."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of AdamW's second moment."""
-    max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
-    """Gradients are scaled down to this global norm."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are scaled down to this global norm; one that none reaches, such as 1e9, leaves them alone."""
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     """The type of the matrix products; weights and optimizer stay in fp32. fp16 needs a GPU."""
     gradient_checkpointing: bool = False

@@ -15,8 +15,8 @@ from tunesmith.api.load import InputError, Problem
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import CONFIG_DIR, MOUNT_ROOT, TERMINATION_LOG, RunFolder
 from tunesmith.cli.mounts import add_mount_argument
-from tunesmith.cli.run import EXIT_CODES
-from tunesmith.cli.train import pod_folder, read_config, with_addresses
+from tunesmith.cli.terminal import EXIT_CODES, quiet_libraries
+from tunesmith.cli.train import PREDECESSOR_PATIENCE_S, pod_folder, read_config, with_addresses
 from tunesmith.sources import Resolver
 
 if TYPE_CHECKING:
@@ -39,11 +39,10 @@ def main(arguments: argparse.Namespace) -> int:
     """Prints the evaluation as a table; in a pod, leaves it as the termination message."""
     if arguments.pod:
         return evaluate_in_pod()
+    quiet_libraries()
     from tunesmith.evaluation.table import evaluation_table
     from tunesmith.launch.folder import open_folder
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    _no_library_bars()
     folder = RunFolder(arguments.folder)
     job = job_of(folder)
     resolver = Resolver(mounts=dict(arguments.mount), base=arguments.relative_to, runs=folder.root.absolute().parent)
@@ -104,22 +103,26 @@ def evaluate_in_pod(
     """Evaluates what the attempt's ConfigMap says, and leaves the Outcome as the pod's termination message.
 
     Returns:
-        0 once the outcome is known, well or not: it stands in the message, and trying again would change nothing.
+        0 once the outcome is known, well or not: it stands in the message. 1 where another run would not leave the
+        folder, so that another pod should try.
     """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    quiet_libraries()
     from tunesmith.evaluation.run import evaluate_job
-    from tunesmith.launch.folder import open_folder
+    from tunesmith.launch.folder import FolderInUseError, open_folder
     from tunesmith.training.failures import outcome_of
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    _no_library_bars()
     attempt = 1
     try:
         job, run = read_config(config)
         attempt, folder = run.attempt, pod_folder(run, mount_root)
         resolver = Resolver(in_pod=True, mount_root=mount_root)
-        with open_folder(folder, job):
+        with open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S):
             outcome = evaluate_job(job, folder, resolver, _log_tenths(), attempt)
         outcome = with_addresses(outcome, run, folder)
+    except FolderInUseError as error:  # says nothing of the model
+        logging.error("%s", error)
+        return 1
     except (InputError, OSError) as error:
         outcome = outcome_of(error, attempt)
     termination_log.write_text(outcome.to_termination_message(), encoding="utf-8")
@@ -138,10 +141,3 @@ def _log_tenths() -> "ScoreProgress":
             logging.info("%s: %d of %d", what, done, total)
 
     return tell
-
-
-def _no_library_bars() -> None:
-    from transformers.utils import logging as library
-
-    library.disable_progress_bar()  # type: ignore[no-untyped-call]
-    library.set_verbosity_error()  # type: ignore[no-untyped-call]

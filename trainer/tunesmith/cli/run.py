@@ -8,13 +8,11 @@ from rich.console import Console
 
 from tunesmith.api.job import FineTuneJob
 from tunesmith.api.load import InputError, Problem, load_jobs
-from tunesmith.api.outcome import Outcome, Reason
+from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import RunFolder
+from tunesmith.cli.evaluate import evaluate_with_progress
 from tunesmith.cli.mounts import add_mount_argument
-from tunesmith.cli.terminal import quiet_libraries
-
-EXIT_CODES: dict[Reason, int] = {"Succeeded": 0, "InvalidInput": 2, "FolderInUse": 2, "Interrupted": 130}
-"""Every other reason is 1."""
+from tunesmith.cli.terminal import EXIT_CODES, quiet_libraries
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,10 +82,9 @@ def run_job(job: FineTuneJob, folder: RunFolder, arguments: argparse.Namespace, 
             with TrainingProgress(folder, console):
                 outcome = train_here(job, folder, resolver, console.print)
         if outcome.reason == "Succeeded" and job.spec.evaluation is not None:
-            from tunesmith.evaluation.run import evaluate_job
             from tunesmith.evaluation.table import evaluation_table
 
-            evaluated = evaluate_job(job, folder, resolver)
+            evaluated = evaluate_with_progress(job, folder, resolver, console)
             if evaluated.reason != "Succeeded":
                 return evaluated
             console.print(evaluation_table(folder))

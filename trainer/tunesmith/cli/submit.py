@@ -128,7 +128,6 @@ async def _run_to_its_end(address: str, submission_id: str) -> JobDetails | None
         try:
             client = await asyncio.to_thread(_Dashboard, address)
             job = await asyncio.to_thread(client.find, submission_id)
-            last_answer = time.monotonic()
             over = job.status.is_terminal() if job else following is not None
             if job and (following is None or following.done()):
                 following = asyncio.create_task(log.follow(client, submission_id))
@@ -136,6 +135,7 @@ async def _run_to_its_end(address: str, submission_id: str) -> JobDetails | None
                 break
             if job is None:
                 await asyncio.to_thread(client.submit_job, entrypoint=TRAIN_COMMAND, submission_id=submission_id)
+            last_answer = time.monotonic()
         except (OSError, RuntimeError) as error:
             if time.monotonic() - last_answer > PATIENCE_S:
                 raise TimeoutError(f"gave up after {PATIENCE_S:.0f} s: {error}") from None

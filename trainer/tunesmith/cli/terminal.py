@@ -1,15 +1,19 @@
-"""Keeps a person's terminal free of what other libraries say about each other."""
+"""What a person's terminal gets to see: exit codes, and nothing that libraries say about each other."""
 
 import logging
 import os
 import warnings
+
+from tunesmith.api.outcome import Reason
+
+EXIT_CODES: dict[Reason, int] = {"Succeeded": 0, "InvalidInput": 2, "Interrupted": 130}
+"""Every other reason is 1."""
 
 
 def quiet_libraries() -> None:
     """Keeps the libraries' own bars and notes off the terminal; warnings stay."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
     warnings.simplefilter("ignore", FutureWarning)  # of one library about another: nothing that a user could mend
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it asks for an optional package of kernels
     handler = logging.StreamHandler()

@@ -11,6 +11,9 @@ from tunesmith.api.outcome import Artifacts, Outcome
 from tunesmith.api.pod import CONFIG_DIR, JOB_FILE, METRICS_PORT, MOUNT_ROOT, RUN_FILE, RunConfig, RunFolder
 from tunesmith.api.source import Location
 
+PREDECESSOR_PATIENCE_S = 120.0
+"""How long an attempt waits for the pods of the one before it, which may still be ending."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
@@ -23,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Trains on the Ray cluster that this process runs in, and leaves the outcome in the run's folder."""
-    from tunesmith.launch.folder import open_folder, write_result
+    from tunesmith.launch.folder import FolderInUseError, open_folder, write_result
     from tunesmith.launch.run import in_thread, stop_on_signals
     from tunesmith.launch.workers import Placement, run_attempt
     from tunesmith.sources import Resolver
@@ -36,8 +39,11 @@ def main(arguments: argparse.Namespace) -> int:
     resolver = Resolver(in_pod=True, mount_root=arguments.mount_root)
     assignment = Assignment(job, folder, resolver, run.attempt, run.overrides, METRICS_PORT)
     try:
-        with open_folder(folder, job), stop_on_signals(folder):
+        with open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S), stop_on_signals(folder):
             outcome = in_thread(lambda: run_attempt(assignment, Placement(own_process=False, address="auto")))
+    except FolderInUseError as error:  # its folder is not this run's to write to
+        logging.error("%s", error)
+        return 1
     except (InputError, OSError) as error:
         outcome = outcome_of(error, run.attempt)
     outcome = with_addresses(outcome, run, folder)

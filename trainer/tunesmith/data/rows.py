@@ -86,7 +86,19 @@ def _read_jsonl(file: Path, place: str) -> Iterator[Row]:
                 raise InputError(
                     Problem("should be an object with the row's columns, one on each line", place, number, str(file))
                 )
+            if "\\u" in line and _has_half_a_character(row):
+                message = "holds half a character: an escape such as \\ud83d without the one that belongs to it"
+                raise InputError(Problem(message, place, number, str(file)))
             yield row
+
+
+def _has_half_a_character(row: Row) -> bool:
+    """Whether an escape made a surrogate without its other half, which no tokenizer takes."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _read_text(file: Path) -> Iterator[Row]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+from tunesmith.training.failures import is_out_of_memory
 
 
 def in_batches(items: Sequence[int], size: int, work: Callable[[list[int]], None]) -> int:
@@ -43,9 +43,3 @@ def _fits(work: Callable[[list[int]], None], batch: list[int]) -> bool:
             raise
         return False
     return True
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on a GPU or on the CPU."""
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(part in text for part in _OUT_OF_MEMORY)

@@ -33,8 +33,8 @@ def generate_answers(
     """The most likely next token again and again, up to an end-of-sequence token.
 
     Nothing of the model's own generation settings but its end-of-sequence tokens plays a part: no sampling, no
-    penalties. An answer depends on its prompt alone, not on the batch: each stops after max_new_tokens or at the end of
-    the model's context, whichever comes first.
+    penalties. An answer depends on its prompt alone, not on the batch (but for rounding in half precision): each stops
+    after max_new_tokens or at the end of the model's context, whichever comes first.
 
     Args:
         model: a causal language model in evaluation mode, on its device.
@@ -68,7 +68,7 @@ def generate_answers(
         progress(len(finished))
 
     pad = int(tokenizer.pad_token_id)
-    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(
         do_sample=False, use_cache=True, eos_token_id=sorted(stops), pad_token_id=pad
     )
     try:
@@ -105,8 +105,6 @@ def _continue(model: PreTrainedModel, prompts: Sequence[Sequence[int]], limit: i
     width = max(map(len, prompts))
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    output = model.generate(  # type: ignore[operator]  # mypy takes it for a tensor
-        input_ids=ids.to(model.device), attention_mask=mask.to(model.device), max_new_tokens=limit
-    )
+    output = model.generate(input_ids=ids.to(model.device), attention_mask=mask.to(model.device), max_new_tokens=limit)
     new: list[list[int]] = output[:, width:].tolist()
     return new

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
-from tunesmith.data.collate import Batch, collate
+from tunesmith.data.collate import collate
 from tunesmith.data.encode import TokenizedRows, encode
 from tunesmith.data.rows import Row
 from tunesmith.evaluation.batches import in_batches
+from tunesmith.training.objective import token_losses
 
 
 @dataclass(frozen=True)
@@ -85,15 +84,3 @@ def row_losses(
 
     in_batches(np.argsort(-test.pieces.lengths, kind="stable").tolist(), batch_size, work)
     return np.bincount(test.row_of, losses, minlength=test.rows).astype(np.float64)
-
-
-def token_losses(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """The terms that `training.objective.next_token_loss` adds up, for a padded batch.
-
-    Returns:
-        In nats, fp32, in the order of `batch.targets`; shape [learned].
-    """
-    logits = model(
-        input_ids=batch.input_ids, position_ids=batch.position_ids, logits_to_keep=batch.keep, use_cache=False
-    ).logits
-    return cross_entropy(logits.float(), batch.targets, reduction="none")

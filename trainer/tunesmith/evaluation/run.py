@@ -113,7 +113,7 @@ def _measure(
     """Loads a model, scores it, and lets it go: there is never more than one in memory."""
     started = time.monotonic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load().eval()  # type: ignore[no-untyped-call]
+    model = load().eval()
     model.to(device)
     scores = score_model(model, tokenizer, test, evaluation, lambda what, *n: progress(f"{what}, {name} model", *n))
     answers = scores.answers

@@ -56,16 +56,14 @@ def estimate(tuned: RowScores, base: RowScores | None = None) -> Estimate:
     if base is not None:
         if not np.array_equal(tuned.weights, base.weights):
             raise ValueError("the two models were not scored on the same tokens")
-        columns += [base.sums[used], tuned.sums[used] - base.sums[used]]
+        columns.append(base.sums[used])
     once = np.array([[column.sum()] for column in columns])
     sums = np.concatenate([once, resampled_sums(columns)], axis=1)
     ratios = sums[1:] / sums[0]
-    values = np.exp(ratios[:2]) if tuned.exponential else ratios[:2]
+    values = np.exp(ratios) if tuned.exponential else ratios
     if base is None:
         return Estimate(_interval(values[0]))
-    # exp(t) - exp(b), written so that it is exactly 0 where the models agree on every row
-    difference = values[1] * np.expm1(ratios[2]) if tuned.exponential else ratios[2]
-    return Estimate(_interval(values[0]), _interval(values[1]), _interval(difference))
+    return Estimate(_interval(values[0]), _interval(values[1]), _interval(values[0] - values[1]))
 
 
 def resampled_sums(columns: list[Floats]) -> Floats:

@@ -3,11 +3,13 @@
 import fcntl
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TextIO
 
 from tunesmith.api.identity import differing_fields, identity_fields, identity_hash
 from tunesmith.api.job import FineTuneJob
@@ -18,17 +20,23 @@ from tunesmith.api.pod import RunFolder
 _VERSIONS = ("tunesmith", "torch", "transformers", "accelerate", "peft", "bitsandbytes", "deepspeed", "ray")
 
 
+class FolderInUseError(InputError):
+    """Another run holds the folder."""
+
+
 @contextmanager
-def open_folder(folder: RunFolder, job: FineTuneJob, fresh: bool = False) -> Iterator[None]:
+def open_folder(folder: RunFolder, job: FineTuneJob, fresh: bool = False, patience_s: float = 0.0) -> Iterator[None]:
     """Holds a run's folder for one run at a time.
 
     Args:
         folder: made where it is missing.
         job: what is to run in it.
         fresh: moves an earlier run aside instead of going on with it.
+        patience_s: seconds to wait for another run to leave the folder.
 
     Raises:
-        InputError: another run is using the folder, or it belongs to a job with another meaning; names the fields.
+        FolderInUseError: another run is using the folder.
+        InputError: it cannot be written, or belongs to another job; names the fields that differ.
     """
     try:
         folder.root.mkdir(parents=True, exist_ok=True)
@@ -36,17 +44,25 @@ def open_folder(folder: RunFolder, job: FineTuneJob, fresh: bool = False) -> Ite
     except OSError as error:
         raise InputError(Problem(f"cannot be written: {error.strerror}", file=str(folder.root))) from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                Problem("is in use by another run; wait for it, or choose another --output", file=str(folder.root))
-            ) from None
+        _lock(lock, folder, patience_s)
         if fresh:
             _move_aside(folder)
         _claim(folder, job)
         folder.stop_request.unlink(missing_ok=True)
         yield
+
+
+def _lock(lock: TextIO, folder: RunFolder, patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                message = "is in use by another run; wait for it, or choose another --output"
+                raise FolderInUseError(Problem(message, file=str(folder.root))) from None
+        time.sleep(0.5)
 
 
 def _claim(folder: RunFolder, job: FineTuneJob) -> None:
@@ -70,8 +86,11 @@ def _claim(folder: RunFolder, job: FineTuneJob) -> None:
         "versions": {name: version(name) for name in _VERSIONS},
     }
     partial = folder.config.with_suffix(".partial")
-    partial.write_text(json.dumps(config, indent=1), encoding="utf-8")
-    partial.replace(folder.config)
+    try:
+        partial.write_text(json.dumps(config, indent=1), encoding="utf-8")
+        partial.replace(folder.config)
+    except OSError as error:
+        raise InputError(Problem(f"cannot be written: {error.strerror}", file=str(folder.config))) from None
 
 
 def _move_aside(folder: RunFolder) -> None:

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -41,6 +41,7 @@ class Placement:
 
 def run_attempt(assignment: Assignment, placement: Placement) -> Outcome:
     """Runs all workers of an attempt to their end."""
+    assignment = _anywhere(assignment)
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     for name in ("ray.train", "ray.tune", "ray.data"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -57,7 +58,7 @@ def run_attempt(assignment: Assignment, placement: Placement) -> Outcome:
         scaling_config=_scaling(assignment, placement),
         run_config=RunConfig(
             name=f"attempt-{assignment.attempt}",
-            storage_path=str((assignment.folder.root / ".ray").resolve()),
+            storage_path=str(assignment.folder.root / ".ray"),
             failure_config=FailureConfig(max_failures=LOST_WORKER_RESTARTS),
         ),
     )
@@ -73,6 +74,12 @@ def run_attempt(assignment: Assignment, placement: Placement) -> Outcome:
     outcomes += _notes(assignment.folder, assignment.attempt)
     failed = [outcome for outcome in outcomes if outcome.reason != "Succeeded"]
     return min(failed, key=lambda outcome: _PRECEDENCE.index(outcome.reason)) if failed else outcomes[0]
+
+
+def _anywhere(assignment: Assignment) -> Assignment:
+    """The assignment with absolute paths: Ray starts workers in a working directory of its own."""
+    folder = RunFolder(assignment.folder.root.absolute())
+    return replace(assignment, folder=folder, resolver=assignment.resolver.absolute())
 
 
 def _start_worker(config: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def export_model(
     load_weights(adapted, weights)
     location = locate(spec.model, resolver)
     target = folder.adapter if spec.method.lora.merge else folder.model
-    _write(adapted, tokenizer, target)
+    _write(adapted, tokenizer, target, save_embedding_layers=False)  # by default the Hub is asked whether they grew
     save_base_name(target, location.name, location.revision)
     if spec.method.lora.merge:
         _write(adapted.merge_and_unload().to(dtype), tokenizer, folder.model)
@@ -53,11 +53,11 @@ def _own_dtype(spec: FineTuneJobSpec, resolver: Resolver) -> torch.dtype:
     return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
-def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
+def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, target: Path, **options: bool) -> None:
     partial = target.with_name(f".partial-{target.name}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        model.save_pretrained(partial, safe_serialization=True)
+        model.save_pretrained(partial, safe_serialization=True, **options)
         tokenizer.save_pretrained(partial)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)

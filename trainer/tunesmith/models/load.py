@@ -125,7 +125,17 @@ def load_model(
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(Problem(f"cannot be loaded: {_first_line(error)}", PLACE)) from None
+    if bits is not None:
+        _keep_trainable(model)
     return model
+
+
+def _keep_trainable(model: PreTrainedModel) -> None:
+    """Keeps bitsandbytes from repacking 4-bit weights for inference at the first validation on a CPU with AVX512: that
+    is for good, drops the double quantization, and no gradient passes through them any more."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def build_model(config: NewModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:

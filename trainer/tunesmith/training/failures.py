@@ -37,21 +37,25 @@ def outcome_of(error: BaseException, attempt: int) -> Outcome:
         return Outcome(reason="LossDiverged", message=str(error), attempt=attempt)
     if isinstance(error, StopRequestedError):
         return Outcome(reason="Interrupted", message=str(error), attempt=attempt)
-    text = str(error).lower()
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(part in text for part in _OUT_OF_MEMORY)
-    ):
+    if is_out_of_memory(error):
         message = "out of memory: lower training.microBatchSize, or set training.gradientCheckpointing"
         return Outcome(reason="OutOfMemory", message=message, attempt=attempt)
     if is_full_disk(error):
         message = "no space is left for the run's folder, its last checkpoint is intact: free some space"
         return Outcome(reason="StorageFull", message=message, attempt=attempt)
-    if isinstance(error, RuntimeError) and any(part in text for part in _PEER_GONE):
+    if isinstance(error, RuntimeError) and any(part in str(error).lower() for part in _PEER_GONE):
         return Outcome(reason="WorkerLost", message="another worker went away", attempt=attempt)
     log.error("unexpected failure", exc_info=error)
     reason = str(error).strip().splitlines()
     message = f"{type(error).__name__}: {reason[0] if reason else ''}".rstrip(": ")
     return Outcome(reason="InternalError", message=message, attempt=attempt)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on a GPU or on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(part in str(error).lower() for part in _OUT_OF_MEMORY)
 
 
 def is_full_disk(error: BaseException) -> bool:

@@ -131,9 +131,8 @@ class Trainer:
 
     def _clip(self) -> float:
         """Scales the gradient down to maxGradNorm and returns its norm before."""
-        limit = self.training.max_grad_norm if self.training.max_grad_norm is not None else math.inf
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        norm = self.accelerator.clip_grad_norm_(trained, limit)
+        norm = self.accelerator.clip_grad_norm_(trained, self.training.max_grad_norm)
         return float(norm) if norm is not None else 0.0
 
     def cut(self, rows: np.ndarray, data: TokenizedRows) -> list[MicroBatch]:

@@ -16,6 +16,15 @@ def next_token_loss(model: nn.Module, batch: Batch) -> Tensor:
     Returns:
         A scalar in fp32; 0 where nothing is learned, with gradients all the same, so that every worker takes part.
     """
+    return token_losses(model, batch).sum()
+
+
+def token_losses(model: nn.Module, batch: Batch) -> Tensor:
+    """The negative log-likelihoods of the learned tokens, in nats.
+
+    Returns:
+        In fp32, in the order of `batch.targets`; shape [learned].
+    """
     packing = {} if batch.row_lengths is None else {"row_lengths": batch.row_lengths}
     logits = model(
         input_ids=batch.input_ids,
@@ -24,4 +33,4 @@ def next_token_loss(model: nn.Module, batch: Batch) -> Tensor:
         use_cache=False,
         **packing,
     ).logits
-    return cross_entropy(logits.float(), batch.targets, reduction="sum")
+    return cross_entropy(logits.float(), batch.targets, reduction="none")

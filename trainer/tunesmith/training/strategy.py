@@ -28,17 +28,17 @@ def make_accelerator(spec: FineTuneJobSpec) -> Accelerator:
         InputError: the precision or the strategy does not work on this device.
     """
     on_cpu = not torch.cuda.is_available()
+    os.environ.setdefault("DS_ACCELERATOR", "cpu" if on_cpu else "cuda")  # accelerate may ask DeepSpeed, used or not
     precision = spec.training.precision
     if precision == "fp16" and on_cpu:
         raise InputError(Problem("fp16 needs a GPU; use bf16 on a CPU", "spec.training.precision"))
     arguments: dict[str, Any] = {"mixed_precision": _MIXED[precision]}
     if spec.scaling.deepspeed is not None:
         # with cpu=True accelerate ignores DeepSpeed; without the backend it counts one process where there are more
-        os.environ.setdefault("DS_ACCELERATOR", "cpu" if on_cpu else "cuda")
         plugin = DeepSpeedPlugin(
             zero_stage=spec.scaling.deepspeed.zero_stage,
             gradient_accumulation_steps=1,
-            gradient_clipping=spec.training.max_grad_norm or 0.0,
+            gradient_clipping=spec.training.max_grad_norm,
             zero3_init_flag=False,
         )
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1  # unused: the loop normalises by tokens itself
@@ -49,10 +49,19 @@ def make_accelerator(spec: FineTuneJobSpec) -> Accelerator:
     else:
         arguments |= {"cpu": on_cpu, "kwargs_handlers": [DistributedDataParallelKwargs(gradient_as_bucket_view=True)]}
     accelerator = Accelerator(**arguments)
+    _load_models_whole()
     expected = dist.get_world_size() if dist.is_initialized() else 1
     if accelerator.num_processes != expected:
         raise RuntimeError(f"accelerate sees {accelerator.num_processes} workers where there are {expected}")
     return accelerator
+
+
+def _load_models_whole() -> None:
+    """Undoes what accelerate tells transformers of ZeRO-3: from_pretrained would become a collective operation, where
+    the first worker waits for ever when it alone loads a model to export it."""
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()
 
 
 def make_optimizer(model: nn.Module, spec: FineTuneJobSpec) -> Optimizer:
@@ -74,6 +83,7 @@ def make_optimizer(model: nn.Module, spec: FineTuneJobSpec) -> Optimizer:
 def prepare(accelerator: Accelerator, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Any]:
     """Wraps a model and its optimizer for the strategy."""
     prepared, wrapped = accelerator.prepare(model, optimizer)
+    _load_models_whole()
     if accelerator.distributed_type == "DEEPSPEED":
         from tunesmith.training import zero
 

@@ -191,7 +191,9 @@ def _describe(assignment: Assignment, trainer: Trainer, data: TrainingData) -> N
     if not trainer.accelerator.is_main_process:
         return
     summary = replace(data.summary(), total_steps=trainer.plan.total_steps)
-    assignment.folder.data.write_text(json.dumps(asdict(summary)), encoding="utf-8")
+    partial = assignment.folder.data.with_suffix(".partial")  # the progress display reads it as soon as it is there
+    partial.write_text(json.dumps(asdict(summary)), encoding="utf-8")
+    partial.replace(assignment.folder.data)
     trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     log.info(
         "strategy %s, %d workers, %s; %d trainable parameters; %d rows, %d tokens, %d truncated, %d dropped; %d steps",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ray.job_submission import JobDetails, JobStatus, JobType
 
-from tests.unit.submitter import RUN, RayHead, Submitter, proxy_to, wait_for
+from tests.unit.cli.submitter import RUN, RayHead, Submitter, proxy_to, wait_for
 from tunesmith.api.outcome import Outcome
 from tunesmith.cli.submit import outcome_without_result
 

@@ -1,0 +1,25 @@
+"""The sample jobs, and variations of them."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.e2e.cluster import Object
+
+SAMPLES = Path(__file__).resolve().parents[2] / "manifests" / "samples" / "cluster"
+
+
+def sample(file: str) -> Object:
+    """The FineTuneJob of a sample."""
+    job: Object = yaml.safe_load((SAMPLES / file).read_text(encoding="utf-8"))
+    return job
+
+
+def variation(file: str, name: str, **changes: Any) -> Object:
+    """A sample under another name, with some fields of parts of its spec replaced."""
+    job = sample(file)
+    job["metadata"]["name"] = name
+    for part, fields in changes.items():
+        job["spec"][part] = job["spec"].get(part, {}) | fields if isinstance(fields, dict) else fields
+    return job

@@ -1,0 +1,70 @@
+"""Two workers of `tunesmith run`, started by the real Ray; one of them is lost on the way."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from tests.model.conftest import Run
+from tests.model.jobs import body_of, job_of
+from tests.model.processes import train
+from tunesmith.api.pod import RunFolder
+from tunesmith.launch.folder import read_result
+
+STEPS = 80
+CHANGES = {"epochs": None, "maxSteps": STEPS, "checkpoint": {"everySteps": 10, "keep": 2}}
+PATIENCE_S = 180
+
+
+def await_that(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+def workers_of(driver: int) -> list[psutil.Process]:
+    """The processes that compute; Ray names them after their actor."""
+    return [child for child in psutil.Process(driver).children(recursive=True) if "RayTrainWorker" in child.name()]
+
+
+@pytest.mark.timeout(500)
+def test_a_worker_is_lost_and_the_run_goes_on_from_the_last_checkpoint(rows: Path, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(body_of(rows, scaling={"workers": 2}, **CHANGES)))
+    run = Run(RunFolder(tmp_path / "runs" / "sums"))
+    command = [str(Path(sys.executable).with_name("tunesmith")), "run", "-f", "job.yaml"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, text=True, env=os.environ | {"COLUMNS": "120"}, **pipes) as process:  # type: ignore[call-overload]
+        await_that(lambda: run.folder.metrics.exists() and len(run.losses()) > 12, process)
+        at_loss = len(run.losses())
+        _, lost = workers_of(process.pid)
+        lost.send_signal(signal.SIGKILL)
+        output, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, errors
+    assert at_loss < STEPS, "it was lost on the way"
+
+    outcome = read_result(run.folder.result)
+    assert outcome is not None
+    assert (outcome.reason, outcome.attempt) == ("Succeeded", 1), "Ray Train started it again, within the attempt"
+    log = (run.folder.logs / "worker-0.log").read_text()
+    (again,) = re.findall(r"goes on from step (\d+) of 80", log)
+    assert int(again) >= 10
+
+    assert run.column("step") == list(range(1, STEPS + 1))
+    undisturbed = Run(RunFolder(tmp_path / "undisturbed"))
+    train(job_of(rows, scaling={"workers": 2}, **CHANGES), undisturbed.folder, 2)
+    assert run.losses() == pytest.approx(undisturbed.losses(), rel=1e-5)
+
+    assert "81 rows, " in output
+    assert f"{STEPS}/{STEPS}" in output
+    assert "tokens/s" in output
+    assert errors == "", "nothing of what Ray and the libraries say to each other"
