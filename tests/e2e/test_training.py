@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.cluster import Cluster, Object
 from tests.e2e.jobs import sample
-from tests.e2e.storage import READER, shell
+from tests.e2e.storage import shell
 from tests.integration.kube import eventually
 from tunesmith.api.pod import METRICS_PORT
 
@@ -133,12 +133,12 @@ def test_conditions_and_events_tell_the_story(cluster: Cluster, story: Story) ->
 
 
 def test_deleting_the_job_deletes_all_that_it_made(cluster: Cluster, story: Story) -> None:
+    kinds = "rayjobs,rayclusters,jobs,services,configmaps,secrets,pods"
+
+    def children() -> list[str]:
+        names = [each["metadata"]["name"] for each in cluster.items(kinds)]
+        return [name for name in names if name.startswith(f"{story.name}-")]
+
+    assert children()
     cluster.delete("finetunejob", story.name)
-    kinds = "rayjobs,rayclusters,jobs,services,secrets,pods"
-
-    def left() -> list[str]:
-        found = [f"{each['kind']}/{each['metadata']['name']}" for each in cluster.items(kinds)]
-        maps = [f"ConfigMap/{each['metadata']['name']}" for each in cluster.items("configmaps", "tunesmith.dev/job")]
-        return [each for each in found + maps if each != f"Pod/{READER}"]
-
-    eventually(lambda: not left(), f"the end of {left()}", seconds=150)
+    eventually(lambda: not children(), "the end of all children", seconds=150)

@@ -49,7 +49,8 @@ def test_defaults_are_filled_in(kube: Kube, namespace: str) -> None:
     spec = create(kube, job(changed({"batchSize: 4": "batchSize:"}), namespace))["spec"]
     assert spec["training"]["batchSize"] == 32, "a field without a value has its default"
     assert spec["training"]["schedule"] == {"type": "cosine", "warmup": 0.03}
-    assert spec["method"]["lora"] == {"rank": 8, "alpha": 32, "dropout": 0, "targetModules": "all-linear", "merge": False}
+    lora = {"rank": 8, "alpha": 32, "dropout": 0, "targetModules": "all-linear", "merge": False}
+    assert spec["method"]["lora"] == lora
     assert (spec["scaling"]["workers"], spec["suspend"], spec["backoffLimit"]) == (1, False, 3)
 
 

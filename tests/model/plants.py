@@ -1,4 +1,4 @@
-"""What tests plant in a process before it starts: something that goes wrong at a known place, or an eye that watches."""
+"""What tests plant in a process before it starts: something that goes wrong at a known place, or a watcher."""
 
 import errno
 import json
@@ -8,6 +8,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -16,9 +17,10 @@ from tunesmith.data.collate import Batch
 from tunesmith.training import checkpoint, worker
 from tunesmith.training.checkpoint import Position
 from tunesmith.training.loop import Trainer
+from tunesmith.training.objective import next_token_loss
 from tunesmith.training.state import MOMENTS
 
-LOSS = worker.next_token_loss
+LOSS = next_token_loss
 
 
 def signal_in_step(step: int, number: int) -> None:
@@ -51,7 +53,7 @@ def memory_for(tokens: int) -> None:
 def full_disk_after(checkpoints: int) -> None:
     """There is room for so many checkpoints; the next one ends after its first file."""
     room = [checkpoints * (1 + len(MOMENTS)) + 1]
-    save_file = checkpoint.save_file
+    save_file = safetensors.torch.save_file
 
     def save(tensors: dict[str, Tensor], file: Path) -> None:
         room[0] -= 1
@@ -116,4 +118,4 @@ def script_validation(losses: list[float]) -> None:
     def scripted(self: Trainer, data: object) -> float:
         return left.pop(0)
 
-    Trainer.validation_loss = scripted  # type: ignore[method-assign, assignment]
+    Trainer.validation_loss = scripted  # type: ignore[method-assign]

@@ -19,8 +19,16 @@ Plant = Callable[[], None]
 """Called in each process before it starts; a function of a module, or a partial of one."""
 
 _PRELOAD = ["tests.model.plants", "tunesmith.launch.workers", "ray.train.torch", "peft", "bitsandbytes", "datasets"]
-_QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # as the command sets it, before imports
-_ENVIRONMENT = _QUIET | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1", "RAY_TRAIN_V2_ENABLED": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+_ENVIRONMENT = {
+    "DS_ACCELERATOR": "cpu",
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # as the command line sets them, which comes too late where everything is imported already
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
 _PATIENCE = timedelta(seconds=120)
 
 
@@ -60,7 +68,8 @@ def _work(rank: int, workers: int, store: str, assignment: Any, plant: Plant | N
     from tunesmith.training.worker import run_worker
 
     if workers > 1:
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(workers), "LOCAL_WORLD_SIZE": str(workers)}
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        os.environ |= {"WORLD_SIZE": str(workers), "LOCAL_WORLD_SIZE": str(workers)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}  # asked for, but the workers meet in a file
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=workers, timeout=_PATIENCE)
     if plant is not None:

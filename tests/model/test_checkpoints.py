@@ -39,7 +39,7 @@ def back_to(step: int, run: Run, folder: Path) -> Run:
         ({"workers": 2, "zero": 2}, {"workers": 1}),
         ({"workers": 2, "zero": 1}, {"workers": 4, "zero": 3}),
     ],
-    ids=lambda placement: f"{placement['workers']} workers" + (f" ZeRO-{placement['zero']}" if "zero" in placement else ""),
+    ids=lambda placement: " ".join(f"{name}={value}" for name, value in placement.items()),
 )
 def test_other_workers_go_on(
     before: dict[str, Any], after: dict[str, Any], trained: Trained, reference: Run, rows: Path, tmp_path: Path
@@ -64,7 +64,8 @@ def test_the_same_worker_repeats_itself_exactly(reference: Run, rows: Path, tmp_
     train(job_of(rows), run.folder)
     for column in ("loss", "gradient_norm", "learning_rate", "validation/loss"):
         assert run.column(column) == reference.column(column)
-    assert (run.folder.model / "model.safetensors").read_bytes() == (reference.folder.model / "model.safetensors").read_bytes()
+    mine, theirs = (r.folder.model / "model.safetensors" for r in (run, reference))
+    assert mine.read_bytes() == theirs.read_bytes()
 
 
 def test_a_faster_way_to_the_same_result_may_be_taken_half_way(reference: Run, rows: Path, tmp_path: Path) -> None:

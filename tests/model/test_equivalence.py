@@ -18,7 +18,12 @@ def assert_same(run: Run, reference: Run) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"packing": False}, {"microBatchSize": 1}, {"microBatchSize": 2, "packing": False}, {"gradientCheckpointing": True}],
+    [
+        {"packing": False},
+        {"microBatchSize": 1},
+        {"microBatchSize": 2, "packing": False},
+        {"gradientCheckpointing": True},
+    ],
     ids=["padded", "one row at a time", "two padded rows at a time", "activations recomputed"],
 )
 def test_one_worker(changes: dict[str, Any], trained: Trained, reference: Run) -> None:
@@ -53,7 +58,7 @@ def test_padded_rows_on_two_workers(trained: Trained, reference: Run) -> None:
 
 
 def test_bf16_is_close(trained: Trained, reference: Run) -> None:
-    """bf16 keeps 8 bits of a product's mantissa: a relative error of 2^-9, which adds up to well below 1% of the loss."""
+    """bf16 keeps 8 bits of a product's mantissa: relative errors of 2^-9, together well below 1% of the loss."""
     run = trained(precision="bf16")
     assert run.losses() == pytest.approx(reference.losses(), rel=1e-2)
     assert run.losses() != pytest.approx(reference.losses(), rel=1e-6), "it is on"

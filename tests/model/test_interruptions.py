@@ -84,7 +84,9 @@ def test_asked_to_stop_and_run_again(number: int, body: dict[str, Any], uninterr
     assert_same(run, uninterrupted)
 
 
-@pytest.mark.parametrize("damage", ["a byte is another", "a file is cut off", "a file is gone", "the description is cut off"])
+@pytest.mark.parametrize(
+    "damage", ["a byte is another", "a file is cut off", "a file is gone", "the description is cut off"]
+)
 def test_a_damaged_checkpoint_is_passed_over_and_said(
     damage: str, body: dict[str, Any], uninterrupted: Run, tmp_path: Path
 ) -> None:

@@ -80,9 +80,11 @@ def test_a_merged_model_is_its_base_with_the_adapter(trained: Trained, base: Pat
     merged = load_model(ModelLocation(str(folder.model)), torch.float32)
     original = load_model(ModelLocation(str(base)), torch.float32)
     before = logits_of(original)
-    torch.testing.assert_close(logits_of(merged), logits_of(PeftModel.from_pretrained(original, folder.adapter)), rtol=1e-5, atol=1e-5)
+    with_adapter = logits_of(PeftModel.from_pretrained(original, folder.adapter))
+    torch.testing.assert_close(logits_of(merged), with_adapter, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(logits_of(merged), before, atol=1e-2)
-    torch.testing.assert_close(logits_of(load_model(ModelLocation(str(adapted.folder.model)), torch.float32)), logits_of(merged))
+    loaded = load_model(ModelLocation(str(adapted.folder.model)), torch.float32)
+    torch.testing.assert_close(logits_of(loaded), logits_of(merged))
     assert not (folder.model / "adapter_config.json").exists()
 
 
@@ -94,7 +96,8 @@ def test_quantized_weights_carry_adapters(trained: Trained, base: Path, rows: Pa
     model = trainable_model(job.spec, Resolver(), tokenizer)
     quantized = [module for module in model.modules() if isinstance(module, Linear4bit)]
     assert len(quantized) == 2 * 7, "every linear layer but the head"
-    assert {(layer.weight.quant_state.quant_type, layer.weight.quant_state.nested) for layer in quantized} == {("nf4", True)}
+    states = [layer.weight.quant_state for layer in quantized]
+    assert {(state.quant_type, state.nested) for state in states} == {("nf4", True)}
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
 
     run = Run(RunFolder(tmp_path / "run"))

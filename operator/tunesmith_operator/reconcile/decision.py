@@ -86,7 +86,7 @@ class Decision:
     def fail(self, reason: str, message: str) -> None:
         """Ends the job for good."""
         if self._conditions.get("Running"):
-            self.set("Running", "False", reason)
+            self.set("Running", "False", reason, message)
         self.set("Failed", "True", reason, message)
         self.tell("Failed", f"{reason}: {message}", warning=True, key=f"{reason}/{self._generation}")
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from tunesmith.api.outcome import Overrides
 from tunesmith_operator.builders.config import config_map
 from tunesmith_operator.builders.evaluation import evaluation_job

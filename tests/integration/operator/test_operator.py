@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from tunesmith.api.pod import METRICS_PORT
 
 from tests.tools.build import build
+from tunesmith.api.pod import METRICS_PORT
 
 from ..kube import Kube, Object, eventually
 from .proxy import Proxy

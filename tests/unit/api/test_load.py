@@ -55,7 +55,9 @@ def test_a_file_that_is_not_there() -> None:
         load_jobs(Path("nowhere.yaml"))
 
 
-@pytest.mark.parametrize(("written", "number"), [("2e-4", 2e-4), ("2E-04", 2e-4), ("1", 1.0), (".5", 0.5), ("1e1", 10.0)])
+@pytest.mark.parametrize(
+    ("written", "number"), [("2e-4", 2e-4), ("2E-04", 2e-4), ("1", 1.0), (".5", 0.5), ("1e1", 10.0)]
+)
 def test_numbers_are_read_as_kubernetes_reads_them(written: str, number: float, file: Callable[[str], Path]) -> None:
     (job,) = load_jobs(file(changed({"2e-4": written})), "cluster")
     assert job.spec.training.learning_rate == number

@@ -25,8 +25,8 @@ DATA = rows_of(([1, 2], [3, 0]), ([4], [5]), ([6, 7, 8], [9, 0]))
 
 def predictions(batch: Batch) -> list[tuple[int, int, int]]:
     """(token, its position in its row, the token after it that is learned)."""
-    found = zip(batch.input_ids[batch.keep].tolist(), batch.position_ids[batch.keep].tolist(), batch.targets.tolist(), strict=True)
-    return sorted(found)
+    tokens, positions = (tensor[batch.keep].tolist() for tensor in (batch.input_ids, batch.position_ids))
+    return sorted(zip(tokens, positions, batch.targets.tolist(), strict=True))
 
 
 EXPECTED = sorted([(2, 1, 3), (3, 2, 0), (4, 0, 5), (8, 2, 9), (9, 3, 0)])

@@ -76,7 +76,7 @@ def test_packed_micro_batches(seed: int) -> None:
     assert holds_every_row_once(parts, rows)
     assert max(loads) <= capacity
     assert len(parts) == workers
-    assert {len(worker) for worker in parts} == {len(parts[0])}, "a worker that has fewer would leave the others waiting"
+    assert {len(worker) for worker in parts} == {len(parts[0])}, "one that has fewer leaves the others waiting"
     needed = -(-int(lengths[rows].sum()) // capacity)
     assert len(loads) <= 2 * needed + 2 * workers, "not many more than the least that could do"
 

@@ -83,7 +83,8 @@ def test_a_folder_without_data(tmp_path: Path) -> None:
 
 def test_an_unknown_extension_needs_a_format(tmp_path: Path) -> None:
     (tmp_path / "rows.dat").write_text(lines({"n": 1}))
-    assert refusal(tmp_path, "rows.dat") == f"{PLACE}: rows.dat: unknown extension; set format to jsonl, parquet or text"
+    message = f"{PLACE}: rows.dat: unknown extension; set format to jsonl, parquet or text"
+    assert refusal(tmp_path, "rows.dat") == message
     assert read(tmp_path, "rows.dat", format="jsonl") == [{"n": 1}]
 
 
@@ -107,7 +108,7 @@ def test_parquet(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
     (tmp_path / "rows.parquet").write_text("hello, this is some text")
-    assert refusal(tmp_path, "rows.parquet").startswith("rows.parquet: spec.dataset.train.source: is not a Parquet file: ")
+    assert refusal(tmp_path, "rows.parquet").startswith(f"rows.parquet: {PLACE}: is not a Parquet file: ")
 
 
 def test_claims_are_where_they_are_mounted(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; a user's mistake becomes a line on standard error, never a traceback."""
+    # threads that spin while they wait take turns with whatever else runs here, which costs a busy machine most of its
+    # speed; it must be said before torch is imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog="tunesmith", description="Fine-tunes and evaluates language models.")
     parser.add_argument("--version", action="version", version=f"tunesmith {__version__}")

@@ -1,8 +1,8 @@
 """The progress display of `tunesmith run`: follows metrics.jsonl, whichever process writes it."""
 
 import json
+import os
 import threading
-from os import SEEK_END
 from types import TracebackType
 from typing import Self
 
@@ -19,7 +19,7 @@ class TrainingProgress:
         self._folder, self._console = folder, console
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True, name="progress")
-        self._offset = 0
+        self._file, self._offset = 0, 0
         self._last: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -67,8 +67,9 @@ class TrainingProgress:
         """Takes in the whole lines that have come; a figure stays until the next line that has it."""
         try:
             with self._folder.metrics.open("rb") as file:
-                if file.seek(0, SEEK_END) < self._offset:  # a resumed run has cut it
-                    self._offset = 0
+                identity = os.fstat(file.fileno()).st_ino
+                if identity != self._file:  # a resumed run has put another in its place
+                    self._file, self._offset = identity, 0
                 file.seek(self._offset)
                 lines = file.read().split(b"\n")[:-1]
         except OSError:

@@ -33,6 +33,8 @@ from tunesmith.training.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -70,7 +72,10 @@ def run_worker(assignment: Assignment) -> Outcome:
 
 
 def _log_to(folder: RunFolder) -> None:
-    """Adds this worker's log to the run's folder; it stays there when the pod is gone."""
+    """Adds this worker's log to the run's folder, where it outlives the pod, and to the pod's own log."""
+    logging.basicConfig(
+        level=logging.INFO, format=LOG_FORMAT
+    )  # elsewhere than in Ray, the command did it
     logger = logging.getLogger("tunesmith")
     logger.setLevel(logging.INFO)
     for handler in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
@@ -78,7 +83,7 @@ def _log_to(folder: RunFolder) -> None:
         handler.close()
     folder.logs.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(folder.logs / f"worker-{_rank()}.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
     logger.addHandler(handler)
 
 

@@ -1,0 +1,54 @@
+"""What follows a failure, and the message that passes between pods."""
+
+import json
+
+import pytest
+
+from tunesmith.api.outcome import TERMINATION_MESSAGE_LIMIT, Outcome, Overrides, Reason, next_attempt
+
+HALVED = Overrides(micro_batch_size=4)
+LOWERED = Overrides(learning_rate_scale=0.5)
+
+
+@pytest.mark.parametrize(
+    ("reason", "before", "after", "counts"),
+    [
+        ("OutOfMemory", Overrides(), HALVED, True),
+        ("OutOfMemory", HALVED, Overrides(micro_batch_size=2), True),
+        ("OutOfMemory", Overrides(micro_batch_size=1), None, None),
+        ("OutOfMemory", LOWERED, Overrides(micro_batch_size=4, learning_rate_scale=0.5), True),
+        ("LossDiverged", HALVED, Overrides(micro_batch_size=4, learning_rate_scale=0.5), True),
+        ("LossDiverged", LOWERED, None, None),
+        ("WorkerLost", HALVED, HALVED, False),
+        ("Interrupted", Overrides(), Overrides(), False),
+        ("OutcomeUnknown", HALVED, HALVED, True),
+        ("InternalError", Overrides(), Overrides(), True),
+        ("InvalidInput", Overrides(), None, None),
+        ("StorageFull", Overrides(), None, None),
+        ("Succeeded", Overrides(), None, None),
+    ],
+)
+def test_what_follows_a_failure(
+    reason: Reason, before: Overrides, after: Overrides | None, counts: bool | None
+) -> None:
+    retry = next_attempt(reason, before, micro_batch_size=8)
+    assert (retry and retry.overrides) == after
+    assert (retry and retry.counts) == counts
+
+
+def test_a_long_message_is_cut_and_the_figures_stay() -> None:
+    outcome = Outcome(reason="InternalError", message="ä" * 9000, step=7, metrics={"loss": 1.5})
+    text = outcome.to_termination_message()
+    assert len(text.encode()) <= TERMINATION_MESSAGE_LIMIT
+    read = Outcome.model_validate_json(text)
+    assert (read.step, read.metrics, read.message[:50], read.message[-1]) == (7, {"loss": 1.5}, "ä" * 50, "…")
+
+
+def test_a_short_message_passes_whole() -> None:
+    outcome = Outcome(reason="Succeeded", message="done", step=7)
+    assert Outcome.model_validate_json(outcome.to_termination_message()) == outcome
+
+
+def test_a_field_of_another_release_does_no_harm() -> None:
+    text = json.dumps({"reason": "Succeeded", "mood": "good"})
+    assert Outcome.model_validate_json(text).reason == "Succeeded"
