@@ -14,6 +14,7 @@ import pytest
 from tests.e2e.cluster import Cluster
 from tests.e2e.storage import claim, start_reader
 from tests.tools.build import BuildError, build
+from tests.tools.collection import mark_all, prepare_for
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -66,23 +67,18 @@ class Release:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.e2e)
+    mark_all(HERE, items, pytest.mark.e2e)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Builds programs and images before any test: the minutes that a first time takes are no test's timeout."""
-    if session.config.option.collectonly or not any(HERE in item.path.parents for item in session.items):
-        return
-    capture = session.config.pluginmanager.getplugin("capturemanager")
-    assert capture is not None
-    with capture.global_and_fixture_disabled():
+    def build_all() -> None:
         try:
             build(*TOOLS)
             session.config.stash[IMAGES] = _build_images()
         except (BuildError, subprocess.CalledProcessError) as error:
             raise pytest.UsageError(f"the end-to-end tests cannot start: {error}") from None
+
+    prepare_for(HERE, session, build_all)
 
 
 IMAGES = pytest.StashKey[Images]()

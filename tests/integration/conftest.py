@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.build import BuildError, build
+from tests.tools.collection import mark_all, prepare_for
 
 from .controlplane import PROGRAMS, ControlPlane, running_control_plane
 from .kube import Kube, eventually
@@ -22,22 +23,18 @@ TOOLS = (*PROGRAMS, "kuberay-crds", "helm")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.integration)
+    mark_all(HERE, items, pytest.mark.integration)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Builds the programs before any test: the minutes that a first time takes are seen, and are no test's timeout."""
-    if session.config.option.collectonly or not any(HERE in item.path.parents for item in session.items):
-        return
-    capture = session.config.pluginmanager.getplugin("capturemanager")
-    assert capture is not None
-    with capture.global_and_fixture_disabled():
-        try:
-            build(*TOOLS)
-        except BuildError as error:
-            raise pytest.UsageError(f"the integration tests need programs that cannot be built: {error}") from None
+    prepare_for(HERE, session, _build_programs)
+
+
+def _build_programs() -> None:
+    try:
+        build(*TOOLS)
+    except BuildError as error:
+        raise pytest.UsageError(f"the integration tests need programs that cannot be built: {error}") from None
 
 
 @pytest.fixture(scope="session")
