@@ -73,9 +73,7 @@ def run_worker(assignment: Assignment) -> Outcome:
 
 def _log_to(folder: RunFolder) -> None:
     """Adds this worker's log to the run's folder, where it outlives the pod, and to the pod's own log."""
-    logging.basicConfig(
-        level=logging.INFO, format=LOG_FORMAT
-    )  # elsewhere than in Ray, the command did it
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)  # elsewhere than in Ray, the command did it
     logger = logging.getLogger("tunesmith")
     logger.setLevel(logging.INFO)
     for handler in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
