@@ -78,14 +78,13 @@ def run_trl(folder: Path, layout: str, precision: str, steps: int) -> tuple[floa
     layouts: dict[str, dict[str, Any]] = {
         "trl-padded": {"train_sampling_strategy": "group_by_length"},
         "trl-packed": {"packing": True},
-        "trl-padding-free": {"padding_free": True},
+        "trl-padding-free": {"padding_free": True, "max_length": None},  # no row is longer
     }
     config = SFTConfig(
         output_dir=str(folder / layout),
         max_steps=steps + 1,
         per_device_train_batch_size=MICRO,
         gradient_accumulation_steps=BATCH // MICRO,
-        max_length=LENGTH,
         completion_only_loss=True,
         learning_rate=2e-4,
         bf16=precision == "bf16",
@@ -95,7 +94,7 @@ def run_trl(folder: Path, layout: str, precision: str, steps: int) -> tuple[floa
         logging_strategy="no",
         disable_tqdm=True,
         gradient_checkpointing=False,
-        **layouts[layout],
+        **({"max_length": LENGTH} | layouts[layout]),
     )
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
     trainer = SFTTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer)
