@@ -6,6 +6,7 @@ workers nor the micro-batch changes the result, and the position in the data is 
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +42,16 @@ class EpochPlan:
     def step(self, index: int) -> NDArray[np.int64]:
         """The rows of one optimizer step, counted from 0 over the whole run."""
         epoch, position = divmod(index, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        order = _epoch_order(self.rows, self.seed, epoch)
         return order[position * self.batch_size : (position + 1) * self.batch_size]
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of an epoch's rows; drawn once for all of its steps, and so not to be written to."""
+    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    order.flags.writeable = False
+    return order
 
 
 def cut_packed(
