@@ -91,8 +91,7 @@ class Run:
 
 def data_sources(spec: FineTuneJobSpec) -> list[str]:
     """The addresses of all data sets of a job."""
-    parts = (spec.dataset.train, spec.dataset.validation, spec.dataset.test)
-    return [part.source for part in parts if part is not None and part.source is not None]
+    return [part.source for part in spec.dataset.sources.values() if part.source is not None]
 
 
 def spec_hash(spec: FineTuneJobSpec) -> str:

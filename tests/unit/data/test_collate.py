@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tunesmith.data.collate import Batch, collate
-from tunesmith.data.encode import TokenizedRows
+from tunesmith.data.tokenized import TokenizedRows
 
 PAD = 0
 

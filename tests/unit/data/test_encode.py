@@ -7,7 +7,8 @@ from transformers import PreTrainedTokenizerBase
 
 from tests.unit.data.specs import spec_of, tokenizer_of
 from tunesmith.api.load import InputError
-from tunesmith.data.encode import TokenizedRows, encode
+from tunesmith.data.encode import encode
+from tunesmith.data.tokenized import TokenizedRows
 
 CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
 CHAT += "{% if add_generation_prompt %}<assistant>{% endif %}"

@@ -12,7 +12,7 @@ from torch import Tensor
 from tunesmith.api.pod import RunFolder
 from tunesmith.training import checkpoint
 from tunesmith.training.checkpoint import DamagedCheckpointError, Position
-from tunesmith.training.state import State
+from tunesmith.training.state import MOMENTS, State
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def position(step: int, best: int | None = None) -> Position:
 
 
 def state(value: float) -> State:
-    return {part: {"layer.weight": torch.full((2, 3), value + n)} for n, part in enumerate(checkpoint.PARTS)}
+    return {part: {"layer.weight": torch.full((2, 3), value + n)} for n, part in enumerate(("weights", *MOMENTS))}
 
 
 def save(folder: RunFolder, step: int, *, keep: int = 10, best: int | None = None) -> Path:

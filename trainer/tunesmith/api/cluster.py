@@ -25,6 +25,16 @@ class DeepSpeed(Schema):
 
     zero_stage: Annotated[int, Field(ge=1, le=3)] = 2
     """What is sharded: 1 the optimizer's state, 2 gradients too, 3 weights too."""
+    offload: bool = False
+    """Keeps the optimizer's state, and under stage 3 the weights, in the CPU's memory (ZeRO-Offload, Ren et al. 2021,
+    arXiv:2101.06840)."""
+
+
+class Fsdp(Schema):
+    """Shards weights, gradients and the optimizer's state over the workers with PyTorch's fully_shard (FSDP2)."""
+
+    offload: bool = False
+    """Keeps what is sharded in the CPU's memory between its uses."""
 
 
 class ScalingSpec(Schema):
@@ -35,7 +45,31 @@ class ScalingSpec(Schema):
     resources: Resources = Resources()
     """The resources of one worker."""
     deepspeed: DeepSpeed | None = None
-    """Shards the training state with DeepSpeed; without it each worker holds all of it (DDP)."""
+    """Shards the training state with DeepSpeed; without it and fsdp each worker holds all of it (DDP)."""
+    fsdp: Fsdp | None = None
+    """Shards the training state with PyTorch."""
+    tensor_parallel: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Cuts each layer over so many workers, by the model's own plan in transformers; divides workers."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="!has(self.deepspeed) || !has(self.fsdp)",
+            message="set deepspeed or fsdp, not both",
+            holds=lambda s: s.deepspeed is None or s.fsdp is None,
+        ),
+        Rule(
+            cel="self.workers % self.tensorParallel == 0",
+            message="should divide workers",
+            holds=lambda s: s.workers % s.tensor_parallel == 0,
+            field="tensorParallel",
+        ),
+        Rule(
+            cel="self.tensorParallel == 1 || !has(self.deepspeed)",
+            message="does not go with deepspeed; use fsdp to shard over the other workers",
+            holds=lambda s: s.tensor_parallel == 1 or s.deepspeed is None,
+            field="tensorParallel",
+        ),
+    )
 
 
 class PersistentVolumeClaim(Schema):

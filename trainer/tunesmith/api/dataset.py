@@ -10,6 +10,16 @@ from tunesmith.api.source import DATA_SCHEMES, Uri, check_uri, cluster_rule
 ColumnName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
+def hub_rule(optional: bool = False) -> Rule:
+    """The rule that config and split belong to a data set of the Hub."""
+    hub = "self.source.startsWith('hf://')"
+    return Rule(
+        cel=(f"(has(self.source) && {hub})" if optional else hub) + " || (!has(self.config) && !has(self.split))",
+        message="config and split go with hf:// only",
+        holds=lambda d: (d.source or "").startswith("hf://") or (d.config is None and d.split is None),
+    )
+
+
 class DataSource(Schema):
     """Rows: a file or folder of JSONL, Parquet or text, or a data set of the Hugging Face Hub."""
 
@@ -22,12 +32,34 @@ class DataSource(Schema):
     split: Annotated[str, Field(max_length=256)] | None = None
     """The split of a data set of the Hub; its default is train."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (cluster_rule("source"), hub_rule())
+
+
+class WeightedSource(DataSource):
+    """One set of a mixture."""
+
+    weight: Annotated[float, Field(gt=0)]
+    """This set's share of the rows of an epoch, in proportion to the other sets' weights."""
+
+
+class TrainSource(DataSource):
+    """The rows to learn from: one source, or a mixture of several."""
+
+    source: Annotated[Uri, AfterValidator(check_uri(*DATA_SCHEMES))] | None = None  # type: ignore[assignment]  # optional here
+    """hf://OWNER/NAME[@REVISION], pvc://CLAIM/PATH or configmap://NAME/KEY; a folder stands for all its files."""
+    mixture: Annotated[list[WeightedSource], Field(min_length=1, max_length=32)] | None = None
+    """Several sets at once. An epoch has as many rows as all sets together; a small set with a large weight is repeated
+    in it, a large one with a small weight goes on in the next epoch where it stopped."""
+
     rules: ClassVar[tuple[Rule, ...]] = (
-        cluster_rule("source"),
+        exactly_one("source", "mixture"),
+        cluster_rule("source", optional=True),
+        hub_rule(optional=True),
         Rule(
-            cel="self.source.startsWith('hf://') || (!has(self.config) && !has(self.split))",
-            message="config and split go with hf:// only",
-            holds=lambda d: d.source.startswith("hf://") or (d.config is None and d.split is None),
+            cel="!has(self.mixture) || !has(self.format)",
+            message="goes with source; each set of a mixture has its own",
+            holds=lambda t: t.mixture is None or t.format is None,
+            field="format",
         ),
     )
 
@@ -39,14 +71,18 @@ class Validation(DataSource):
     """As for dataset.train."""
     fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The share of the training rows that is set aside, drawn with training.seed."""
+    group_by: ColumnName | None = None
+    """Rows with the same value in this column stay on one side of the split, such as all answers to one prompt."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         exactly_one("source", "fraction"),
         cluster_rule("source", optional=True),
+        hub_rule(optional=True),
         Rule(
-            cel="(has(self.source) && self.source.startsWith('hf://')) || (!has(self.config) && !has(self.split))",
-            message="config and split go with hf:// only",
-            holds=lambda v: (v.source or "").startswith("hf://") or (v.config is None and v.split is None),
+            cel="!has(self.groupBy) || has(self.fraction)",
+            message="goes with fraction",
+            holds=lambda v: v.group_by is None or v.fraction is not None,
+            field="groupBy",
         ),
     )
 
@@ -55,17 +91,20 @@ class Columns(Schema):
     """Which columns of the data set play which part; a template may name other columns as they are."""
 
     text: ColumnName = "text"
-    """The text, for causalLM."""
+    """The text, for causalLM, maskedLM and seq2seq.spanCorruption."""
     prompt: ColumnName = "prompt"
-    """The instruction, for instruction."""
+    """The instruction, for instruction and seq2seq."""
     response: ColumnName = "response"
-    """The answer, for instruction."""
+    """The answer, for instruction and seq2seq."""
+    messages: ColumnName | None = None
+    """The conversation, for instruction with the tokenizer's chat template: a list of objects with role (system, user,
+    assistant, tool) and content. Where it is set, prompt and response play no part."""
 
 
 class DatasetSpec(Schema):
     """The data."""
 
-    train: DataSource
+    train: TrainSource
     """The rows to learn from."""
     validation: Validation | None = None
     """Rows to watch the loss on during training."""
@@ -73,3 +112,15 @@ class DatasetSpec(Schema):
     """Rows for the evaluation after training; never seen before it."""
     columns: Columns = Columns()
     """Which columns play which part."""
+    deduplicate: bool = True
+    """Whether training rows that stand in the validation or test rows too are left out, with a warning; they would
+    flatter both."""
+
+    @property
+    def sources(self) -> dict[str, DataSource]:
+        """Everything that is read, by its field."""
+        named: dict[str, DataSource | None] = {"spec.dataset.train": self.train}
+        if self.train.mixture is not None:
+            named = {f"spec.dataset.train.mixture[{i}]": part for i, part in enumerate(self.train.mixture)}
+        named |= {"spec.dataset.validation": self.validation, "spec.dataset.test": self.test}
+        return {place: part for place, part in named.items() if part is not None and part.source is not None}

@@ -8,8 +8,9 @@ from tunesmith.api.base import API_VERSION, Rule, Schema
 from tunesmith.api.cluster import RuntimeSpec, ScalingSpec, StorageSpec
 from tunesmith.api.dataset import DatasetSpec
 from tunesmith.api.evaluation import EvaluationSpec
+from tunesmith.api.method import Method
 from tunesmith.api.model import ModelSpec
-from tunesmith.api.objective import Method, Objective
+from tunesmith.api.objective import Objective
 from tunesmith.api.source import DnsSubdomain
 from tunesmith.api.status import JobStatus
 from tunesmith.api.training import TrainingSpec
@@ -69,9 +70,9 @@ class FineTuneJobSpec(Schema):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            cel="!has(self.model.quantization) || has(self.method.lora)",
-            message="model.quantization needs method.lora: quantized weights cannot be trained themselves",
-            holds=lambda s: s.model.quantization is None or s.method.lora is not None,
+            cel="!has(self.model.quantization) || !has(self.method.full)",
+            message="model.quantization needs an adapter (method.lora): quantized weights cannot be trained themselves",
+            holds=lambda s: s.model.quantization is None or s.method.full is None,
         ),
         Rule(
             cel="!has(self.model.config) || has(self.method.full)",
@@ -91,14 +92,52 @@ class FineTuneJobSpec(Schema):
         ),
         Rule(
             cel="!has(self.evaluation) || has(self.objective.instruction) || "
+            "(has(self.objective.seq2seq) && !has(self.objective.seq2seq.spanCorruption)) || "
             "self.evaluation.metrics.all(m, m == 'perplexity')",
-            message="exactMatch and tokenF1 need objective.instruction: there are no answers to compare otherwise",
-            holds=lambda s: (
-                s.evaluation is None
-                or s.objective.instruction is not None
-                or set(s.evaluation.metrics) == {"perplexity"}
-            ),
+            message="exactMatch and tokenF1 need objective.instruction or seq2seq: "
+            "there are no answers to compare otherwise",
+            holds=lambda s: s.evaluation is None or s.has_answers or set(s.evaluation.metrics) == {"perplexity"},
             field="evaluation.metrics",
+        ),
+        Rule(
+            cel="!has(self.model.config) || self.model.config.architecture == (has(self.objective.maskedLM) ? 'bert' : "
+            "has(self.objective.seq2seq) ? 't5' : 'llama')",
+            message="should be bert for maskedLM, t5 for seq2seq, and llama for causalLM and instruction",
+            holds=lambda s: s.model.config is None or s.model.config.architecture == s.architecture,
+            field="model.config.architecture",
+        ),
+        Rule(
+            cel="!has(self.objective.maskedLM) || (!has(self.method.prefix) && !has(self.method.ptuning))",
+            message="maskedLM does not go with prefix and ptuning; use full, lora or adalora",
+            holds=lambda s: s.objective.masked_lm is None or (s.method.prefix is None and s.method.ptuning is None),
+            field="method",
+        ),
+        Rule(
+            cel="!has(self.dataset.columns.messages) || "
+            "(has(self.objective.instruction) && !has(self.objective.instruction.template))",
+            message="conversations need objective.instruction without a template: they take the chat template's form",
+            holds=lambda s: (
+                s.dataset.columns.messages is None
+                or (s.objective.instruction is not None and s.objective.instruction.template is None)
+            ),
+            field="dataset.columns.messages",
+        ),
+        Rule(
+            cel="!has(self.scaling.deepspeed) || has(self.training.optimizer.sgd) || "
+            "(has(self.training.optimizer.adamw) && self.training.optimizer.adamw.bits == 32)",
+            message="deepspeed goes with adamw in 32 bits and sgd; use fsdp, or another optimizer",
+            holds=lambda s: s.scaling.deepspeed is None or s.training.optimizer.is_elementwise,
+            field="training.optimizer",
+        ),
+        Rule(
+            cel="!has(self.scaling.deepspeed) || (!has(self.method.adalora) && "
+            "(!has(self.method.full) || self.method.full.l2Pull == 0.0))",
+            message="adalora and full.l2Pull need gradients, which deepspeed keeps to itself; use fsdp or neither",
+            holds=lambda s: (
+                s.scaling.deepspeed is None
+                or (s.method.adalora is None and (s.method.full is None or s.method.full.l2_pull == 0))
+            ),
+            field="scaling.deepspeed",
         ),
         Rule(
             cel="!has(self.training.earlyStopping) || has(self.dataset.validation)",
@@ -106,19 +145,45 @@ class FineTuneJobSpec(Schema):
             holds=lambda s: s.training.early_stopping is None or s.dataset.validation is not None,
         ),
         Rule(
-            cel="self.training.precision != 'fp16' || (has(self.scaling.resources) && "
+            cel="!(self.training.precision in ['fp16', 'tf32']) || (has(self.scaling.resources) && "
             "has(self.scaling.resources.nvidia__dot__com__slash__gpu))",
-            message="fp16 needs a GPU (scaling.resources nvidia.com/gpu: 1); use bf16 on a CPU",
-            holds=lambda s: s.training.precision != "fp16" or s.scaling.resources.gpu is not None,
+            message="fp16 and tf32 need a GPU (scaling.resources nvidia.com/gpu: 1); use bf16 or fp32 on a CPU",
+            holds=lambda s: s.training.precision not in ("fp16", "tf32") or s.scaling.resources.gpu is not None,
             field="training.precision",
         ),
         Rule(
-            cel="!has(self.scaling.deepspeed) || !has(self.model.quantization)",
-            message="deepspeed does not shard quantized weights; drop scaling.deepspeed or model.quantization",
-            holds=lambda s: s.scaling.deepspeed is None or s.model.quantization is None,
-            field="scaling.deepspeed",
+            cel="!has(self.training.optimizer.adamw) || !self.training.optimizer.adamw.paged || "
+            "(has(self.scaling.resources) && has(self.scaling.resources.nvidia__dot__com__slash__gpu))",
+            message="a paged optimizer needs a GPU (scaling.resources nvidia.com/gpu: 1)",
+            holds=lambda s: (
+                s.training.optimizer.adamw is None
+                or not s.training.optimizer.adamw.paged
+                or s.scaling.resources.gpu is not None
+            ),
+            field="training.optimizer.adamw.paged",
+        ),
+        Rule(
+            cel="!has(self.model.quantization) || (!has(self.scaling.deepspeed) && !has(self.scaling.fsdp) && "
+            "self.scaling.tensorParallel == 1)",
+            message="quantized weights are not sharded; drop deepspeed, fsdp and tensorParallel, or model.quantization",
+            holds=lambda s: (
+                s.model.quantization is None
+                or (s.scaling.deepspeed is None and s.scaling.fsdp is None and s.scaling.tensor_parallel == 1)
+            ),
+            field="scaling",
         ),
     )
+
+    @property
+    def architecture(self) -> str:
+        """The model family that the objective needs, for a new model."""
+        return "bert" if self.objective.masked_lm else "t5" if self.objective.seq2seq else "llama"
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether the rows hold answers that a model's own can be compared with."""
+        text_to_text = self.objective.seq2seq is not None and self.objective.seq2seq.span_corruption is None
+        return self.objective.instruction is not None or text_to_text
 
 
 IMMUTABLE_FIELDS = ("model", "dataset", "objective", "method", "training")

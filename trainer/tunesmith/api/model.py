@@ -16,14 +16,15 @@ class BpeTokenizer(Schema):
 
 
 class NewModel(Schema):
-    """A Llama with random weights, and a tokenizer trained on the training set."""
+    """A model with random weights, and a tokenizer trained on the training set."""
 
-    architecture: Literal["llama"] = "llama"
-    """The model family."""
+    architecture: Literal["llama", "bert", "t5"] = "llama"
+    """The model family: a decoder for causalLM and instruction, an encoder for maskedLM, an encoder-decoder for
+    seq2seq."""
     hidden_size: Annotated[int, Field(ge=8, le=65536)]
     """Width of the residual stream."""
     layers: Annotated[int, Field(ge=1, le=1024)]
-    """Number of transformer blocks."""
+    """Number of transformer blocks; of an encoder-decoder, in each of its halves."""
     attention_heads: Annotated[int, Field(ge=1, le=1024)]
     """Number of query heads; divides hiddenSize."""
     key_value_heads: Annotated[int, Field(ge=1, le=1024)] | None = None
@@ -45,6 +46,12 @@ class NewModel(Schema):
             field="hiddenSize",
         ),
         Rule(
+            cel="!has(self.keyValueHeads) || self.architecture == 'llama'",
+            message="only a llama shares keys and values between heads",
+            holds=lambda m: m.key_value_heads is None or m.architecture == "llama",
+            field="keyValueHeads",
+        ),
+        Rule(
             cel="!has(self.keyValueHeads) || self.attentionHeads % self.keyValueHeads == 0",
             message="should divide attentionHeads",
             holds=lambda m: m.key_value_heads is None or m.attention_heads % m.key_value_heads == 0,
@@ -54,12 +61,13 @@ class NewModel(Schema):
 
 
 class Quantization(Schema):
-    """Loads the base model's linear layers in 4 bits (QLoRA, Dettmers et al. 2023, arXiv:2305.14314)."""
+    """Loads the base model's linear layers in fewer bits; they stay frozen."""
 
-    type: Literal["nf4"] = "nf4"
-    """The data type: 4-bit NormalFloat."""
+    type: Literal["nf4", "int8"] = "nf4"
+    """4-bit NormalFloat (QLoRA, Dettmers et al. 2023, arXiv:2305.14314), or 8-bit integers with outliers kept apart
+    (LLM.int8(), Dettmers et al. 2022, arXiv:2208.07339)."""
     double_quantization: bool = True
-    """Whether the quantization constants are quantized too; saves about 0.4 bits a parameter."""
+    """Whether the quantization constants of nf4 are quantized too; saves about 0.4 bits a parameter."""
 
 
 class ModelSpec(Schema):
@@ -71,7 +79,7 @@ class ModelSpec(Schema):
     config: NewModel | None = None
     """A new model with random weights, to train from scratch."""
     quantization: Quantization | None = None
-    """Loads the base model quantized; needs method.lora."""
+    """Loads the base model quantized; needs a method that leaves it frozen."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         exactly_one("source", "config"),

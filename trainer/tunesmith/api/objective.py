@@ -1,4 +1,4 @@
-"""`spec.objective` and `spec.method`: what is learnt, and which weights learn it."""
+"""`spec.objective`: what is learnt."""
 
 from typing import Annotated, ClassVar
 
@@ -16,8 +16,42 @@ class CausalLM(Schema):
     """The text of a row; {text} stands for columns.text, any other {NAME} for that column."""
 
 
+class MaskedLM(Schema):
+    """Filling in hidden tokens from both sides (BERT, Devlin et al. 2018, arXiv:1810.04805); a row over maxLength is
+    cut into several. Of the chosen tokens 80% become the mask, 10% a random token, 10% stay; they are drawn anew in
+    each epoch."""
+
+    template: Template = "{text}"
+    """The text of a row; {text} stands for columns.text, any other {NAME} for that column."""
+    probability: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """The share of tokens that are to be predicted."""
+    whole_words: bool = False
+    """Whether all tokens of a word are chosen together."""
+
+
+class SpanCorruption(Schema):
+    """Spans of a text are replaced by sentinels and are to be written out (T5, Raffel et al. 2019, arXiv:1910.10683);
+    drawn anew in each epoch."""
+
+    density: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """The share of tokens that are replaced."""
+    mean_length: Annotated[float, Field(ge=1, le=100)] = 3.0
+    """Mean length of a span, in tokens."""
+
+
+class Seq2Seq(Schema):
+    """Text to text with an encoder-decoder: the response is written while the prompt is read (T5)."""
+
+    template: Template | None = None
+    """What the encoder reads, with a task prefix where one model learns several tasks, for example
+    "translate to French: {prompt}"; by default {prompt}, and {text} under spanCorruption."""
+    span_corruption: SpanCorruption | None = None
+    """Pretraining on plain text instead of responses."""
+
+
 class Instruction(Schema):
-    """Answering: next-token prediction on the response only."""
+    """Answering: next-token prediction on the response only. With columns.messages the rows are conversations, of which
+    every turn of the assistant is learnt."""
 
     template: Template | None = None
     """The text of a row, ending in {response}, for example "Q: {prompt} A: {response}"; without it the tokenizer's
@@ -39,34 +73,9 @@ class Objective(OneOf):
 
     causal_lm: CausalLM | None = Field(default=None, alias="causalLM")
     """Next-token prediction over whole texts."""
+    masked_lm: MaskedLM | None = Field(default=None, alias="maskedLM")
+    """Filling in hidden tokens, for encoders."""
+    seq2seq: Seq2Seq | None = Field(default=None, alias="seq2seq")
+    """Text to text, for encoder-decoders."""
     instruction: Instruction | None = None
     """Responses to prompts."""
-
-
-class FullMethod(Schema):
-    """All weights are trained."""
-
-
-class LoraMethod(Schema):
-    """Low-rank adapters are trained, the base is frozen (Hu et al. 2021, arXiv:2106.09685)."""
-
-    rank: Annotated[int, Field(ge=1, le=4096)] = 16
-    """Rank of the update of each weight."""
-    alpha: Annotated[float, Field(gt=0)] = 32
-    """The update is scaled by alpha / rank."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Dropout on the adapter's input."""
-    target_modules: Annotated[str, Field(min_length=1, max_length=1024)] = "all-linear"
-    """all-linear (every linear layer but the head), or a regular expression that the whole name of a module matches,
-    for example .*[.](q_proj|v_proj)."""
-    merge: bool = False
-    """Whether model/ holds the adapter merged into its full-precision base; the adapter itself is then in adapter/."""
-
-
-class Method(OneOf):
-    """Which weights are trained: exactly one of the members."""
-
-    full: FullMethod | None = None
-    """All weights."""
-    lora: LoraMethod | None = None
-    """Low-rank adapters."""

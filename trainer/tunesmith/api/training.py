@@ -5,15 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from tunesmith.api.base import Rule, Schema
-
-
-class Schedule(Schema):
-    """The learning rate over the steps of a run."""
-
-    type: Literal["constant", "linear", "cosine"] = "cosine"
-    """After the warmup: constant, or down to zero along a line or half a cosine."""
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
-    """The share of all steps during which the rate rises linearly from zero."""
+from tunesmith.api.optimizer import AdamW, Optimizer, Schedule
 
 
 class Checkpoint(Schema):
@@ -34,8 +26,15 @@ class EarlyStopping(Schema):
     """How many checkpoints in a row may pass without a new best."""
 
 
+class Average(Schema):
+    """An exponential moving average of the weights, which is what is validated and kept in the end."""
+
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """Decay of the average in each step; it starts as the mean of the first steps."""
+
+
 class TrainingSpec(Schema):
-    """The optimisation: AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) over shuffled epochs."""
+    """The optimisation, over shuffled epochs."""
 
     epochs: Annotated[float, Field(gt=0, le=100_000)] | None = None
     """Passes over the training rows; 1 unless maxSteps is given."""
@@ -49,25 +48,34 @@ class TrainingSpec(Schema):
     max_length: Annotated[int, Field(ge=2, le=10_000_000)] = 1024
     """The longest row in tokens."""
     packing: bool = True
-    """Whether rows are laid end to end, without padding, instead of side by side. Changes speed, never the result."""
+    """Whether rows are laid end to end, without padding, instead of side by side. Changes speed, never the result.
+    Encoder-decoders, prefixes and P-tuning are always computed side by side."""
+    optimizer: Optimizer = Optimizer(adamw=AdamW())
+    """What makes a step of a gradient."""
     learning_rate: Annotated[float, Field(gt=0, le=100)] = 2e-4
     """The highest learning rate."""
     schedule: Schedule = Schedule()
     """The learning rate over time."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Decoupled weight decay, on matrices only."""
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Decay of AdamW's first moment."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay of AdamW's second moment."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each layer's learning rate is this times that of the layer above it; 1 is the same rate for all."""
+    embedding_learning_rate: Annotated[float, Field(gt=0, le=100)] | None = None
+    """The highest learning rate of embeddings and head, where it differs."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are scaled down to this global norm; one that none reaches, such as 1e9, leaves them alone."""
-    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
-    """The type of the matrix products; weights and optimizer stay in fp32. fp16 needs a GPU."""
+    max_grad_value: Annotated[float, Field(gt=0)] | None = None
+    """Each element of a gradient is clipped to this, before the norm is taken."""
+    skip_non_finite_steps: Annotated[int, Field(ge=0)] = 0
+    """How many steps of a run may be left out, rather than end it, because a loss or gradient is not finite."""
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "bf16"
+    """The type of the matrix products; trained weights and optimizer stay in fp32. fp16 and tf32 need a GPU."""
     gradient_checkpointing: bool = False
     """Recomputes activations in the backward pass: less memory, about a third more time."""
     checkpoint: Checkpoint = Checkpoint()
     """When the state is saved."""
+    average: Average | None = None
+    """Keeps an average of the weights over the steps."""
     early_stopping: EarlyStopping | None = None
     """Ends a run whose validation loss no longer falls."""
     log_every_steps: Annotated[int, Field(ge=1)] = 1

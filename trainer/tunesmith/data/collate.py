@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunesmith.data.encode import TokenizedRows
 from tunesmith.data.plan import MicroBatch
+from tunesmith.data.tokenized import TokenizedRows
 
 
 @dataclass(frozen=True)

@@ -6,68 +6,17 @@ Label masks go by position, never by token id, so that a padding token that is a
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.api.dataset import Columns
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
 from tunesmith.data.rows import Row
+from tunesmith.data.tokenized import TokenizedRows, join_rows
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _RESPONSE = "{response}"
-
-
-@dataclass(frozen=True)
-class TokenizedRows:
-    """Rows as one array of tokens."""
-
-    tokens: NDArray[np.int32]
-    """All tokens of all rows, end to end; shape [tokens]."""
-    learned: NDArray[np.bool_]
-    """Which tokens the loss is computed on; shape [tokens]. The first token of a row never is."""
-    offsets: NDArray[np.int64]
-    """Where each row starts, and where the last one ends; shape [rows + 1]."""
-    truncated: int = 0
-    """Rows that were cut to the length limit."""
-    dropped: int = 0
-    """Rows that were left out, since nothing of them is left to learn from."""
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row; shape [rows]."""
-        return np.diff(self.offsets)
-
-    @property
-    def targets(self) -> NDArray[np.int64]:
-        """Learned tokens of each row; shape [rows]."""
-        return np.add.reduceat(self.learned.astype(np.int64), self.offsets[:-1]) if len(self) else np.zeros(0, np.int64)
-
-    def row(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        """Tokens and mask of one row."""
-        span = slice(self.offsets[index], self.offsets[index + 1])
-        return self.tokens[span], self.learned[span]
-
-    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> "TokenizedRows":
-        """These rows, in this order."""
-        return _join([self.row(i) for i in indices], self.truncated, self.dropped)
-
-
-def _join(rows: Sequence[tuple[Any, Any]], truncated: int, dropped: int) -> TokenizedRows:
-    offsets = np.cumsum([0, *(len(tokens) for tokens, _ in rows)], dtype=np.int64)
-    empty_tokens, empty_mask = np.zeros(0, np.int32), np.zeros(0, np.bool_)
-    tokens = np.concatenate([empty_tokens, *(np.asarray(t, np.int32) for t, _ in rows)])
-    learned = np.concatenate([empty_mask, *(np.asarray(m, np.bool_) for _, m in rows)])
-    if len(tokens):
-        learned[offsets[:-1]] = False  # nothing predicts a row's first token
-    return TokenizedRows(tokens, learned, offsets, truncated, dropped)
 
 
 def fill(template: str, row: Row, columns: Columns, place: str) -> str:
@@ -142,7 +91,7 @@ def encode_instruction(rows: Sequence[Row], spec: FineTuneJobSpec, tokenizer: Pr
         truncated += len(tokens) > limit
         learned = [False] * len(prompt) + [True] * (len(tokens) - len(prompt))
         encoded.append((tokens[:limit], learned[:limit]))
-    return _join(encoded, truncated, dropped)
+    return join_rows(encoded, truncated, dropped)
 
 
 def encode_causal_lm(rows: Sequence[Row], spec: FineTuneJobSpec, tokenizer: PreTrainedTokenizerBase) -> TokenizedRows:
@@ -158,4 +107,4 @@ def encode_causal_lm(rows: Sequence[Row], spec: FineTuneJobSpec, tokenizer: PreT
         kept = [piece for piece in pieces if len(piece) > 1]
         dropped += not kept
         encoded += [(piece, [True] * len(piece)) for piece in kept]
-    return _join(encoded, 0, dropped)
+    return join_rows(encoded, 0, dropped)

@@ -8,8 +8,9 @@ from transformers import PreTrainedTokenizerBase
 
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
-from tunesmith.data.encode import TokenizedRows, encode
+from tunesmith.data.encode import encode
 from tunesmith.data.rows import Row, read_rows
+from tunesmith.data.tokenized import TokenizedRows
 from tunesmith.sources import Resolver
 
 

@@ -11,8 +11,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
 from tunesmith.data.collate import collate
-from tunesmith.data.encode import TokenizedRows, encode
+from tunesmith.data.encode import encode
 from tunesmith.data.rows import Row
+from tunesmith.data.tokenized import TokenizedRows
 from tunesmith.evaluation.batches import in_batches
 from tunesmith.training.objective import token_losses
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
-from tunesmith.api.objective import LoraMethod
+from tunesmith.api.method import LoraMethod
 from tunesmith.api.pod import RunFolder
 from tunesmith.data.encode import fill, prompt_of, response_of
 from tunesmith.data.rows import Row
@@ -16,7 +16,7 @@ from tunesmith.models.load import build_model, load_model, load_tokenizer, locat
 from tunesmith.models.tokenizer import train_tokenizer
 from tunesmith.sources import Resolver
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def start_tokenizer(

@@ -1,8 +1,9 @@
 """Checkpoints: complete, atomic, checked, rotated; the best one stays.
 
-A checkpoint is a folder `checkpoints/step-00000200` with one safetensors file for each part of the state and
-`checkpoint.json`, which is written last and holds the digest of every file. It is written under another name and then
-renamed, so that a folder with that name is whole.
+A checkpoint is a folder `checkpoints/step-00000200` with one safetensors file for each part of the state (the weights,
+each of the optimizer's tensors by its name, and what a method adds) and `checkpoint.json`, which is written last and
+holds the digest of every file. It is written under another name and then renamed, so that a folder with that name is
+whole.
 """
 
 import hashlib
@@ -19,11 +20,9 @@ from safetensors.torch import load_file, save_file
 
 from tunesmith.api.base import Schema
 from tunesmith.api.pod import RunFolder
-from tunesmith.training.state import MOMENTS, State
+from tunesmith.training.state import State
 
 log = logging.getLogger(__name__)
-
-PARTS = ("weights", *MOMENTS)
 
 
 class Position(Schema):
@@ -67,10 +66,10 @@ def save(folder: RunFolder, position: Position, state: State, keep: int) -> Path
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        for part in PARTS:
-            save_file(state[part], partial / f"{part}.safetensors")
+        for part, tensors in state.items():
+            save_file(tensors, partial / f"{part}.safetensors")
             _sync(partial / f"{part}.safetensors")
-        files = {f"{part}.safetensors": _digest(partial / f"{part}.safetensors") for part in PARTS}
+        files = {f"{part}.safetensors": _digest(partial / f"{part}.safetensors") for part in state}
         text = json.dumps({"position": position.to_dict(), "sha256": files}, indent=1)
         (partial / "checkpoint.json").write_text(text, encoding="utf-8")
         _sync(partial / "checkpoint.json")
@@ -104,11 +103,11 @@ def read_state(checkpoint: Path) -> State:
     Raises:
         DamagedCheckpointError: a file is missing or is not what was written.
     """
-    return {part: read_part(checkpoint, part) for part in PARTS}
+    return {part: read_part(checkpoint, part) for part in _parts(checkpoint)}
 
 
 def read_part(checkpoint: Path, part: str) -> dict[str, Any]:
-    """One part of a checkpoint's state, its digest checked: weights, exp_avg or exp_avg_sq."""
+    """One part of a checkpoint's state, such as the weights; its digest is checked."""
     name = f"{part}.safetensors"
     try:
         if _digest(checkpoint / name) != _description(checkpoint)["sha256"][name]:
@@ -123,9 +122,7 @@ def newest_intact(folder: RunFolder) -> Path | None:
     """The newest checkpoint whose files are all as they were written; says so when it passes one over."""
     for checkpoint in reversed(all_checkpoints(folder)):
         try:
-            read_position(checkpoint)
-            for part in PARTS:
-                read_part(checkpoint, part)
+            read_state(checkpoint)
         except DamagedCheckpointError as error:
             log.warning("%s; going on from the checkpoint before it", error)
             continue
@@ -141,6 +138,10 @@ def best_checkpoint(folder: RunFolder) -> Path | None:
     best_step = read_position(newest).best_step
     best = folder.checkpoints / f"step-{best_step:08d}" if best_step is not None else newest
     return best if best.exists() else newest
+
+
+def _parts(checkpoint: Path) -> list[str]:
+    return [name.removesuffix(".safetensors") for name in _description(checkpoint)["sha256"]]
 
 
 def _description(checkpoint: Path) -> dict[str, Any]:

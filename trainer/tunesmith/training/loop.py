@@ -15,9 +15,9 @@ from tunesmith.api.outcome import Overrides
 from tunesmith.api.pod import RunFolder
 from tunesmith.api.training import TrainingSpec
 from tunesmith.data.collate import Batch, collate
-from tunesmith.data.encode import TokenizedRows
 from tunesmith.data.plan import EpochPlan, MicroBatch, cut_packed, cut_padded
 from tunesmith.data.prepare import TrainingData
+from tunesmith.data.tokenized import TokenizedRows
 from tunesmith.training import checkpoint
 from tunesmith.training.checkpoint import Position
 from tunesmith.training.failures import LossDivergedError, StopRequestedError

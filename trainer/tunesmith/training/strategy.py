@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
 
-_MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+_MIXED = {"fp32": "no", "tf32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
 def make_accelerator(spec: FineTuneJobSpec) -> Accelerator:
@@ -66,7 +66,8 @@ def _load_models_whole() -> None:
 
 def make_optimizer(model: nn.Module, spec: FineTuneJobSpec) -> Optimizer:
     """AdamW over the trainable weights; weight decay on matrices only."""
-    training = spec.training
+    training, adamw = spec.training, spec.training.optimizer.adamw
+    assert adamw is not None
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": training.weight_decay},
@@ -75,7 +76,8 @@ def make_optimizer(model: nn.Module, spec: FineTuneJobSpec) -> Optimizer:
     return torch.optim.AdamW(
         [g for g in groups if g["params"]],
         lr=training.learning_rate,
-        betas=(training.beta1, training.beta2),
+        betas=(adamw.beta1, adamw.beta2),
+        eps=adamw.epsilon,
         fused=spec.scaling.deepspeed is None,
     )
 
