@@ -49,13 +49,17 @@ def packed_attention(
     """
     refuse_unknown(others)
     grouped = query.shape[1] != key.shape[1]
-    outputs, start = [], 0
-    for length, count in runs_of_equal(row_lengths or [query.shape[2]]):
+    runs = runs_of_equal(row_lengths or [query.shape[2]])
+    # split, not slices: the backward of a slice fills a tensor as large as the whole sequence for each of them
+    sizes = [length * count for length, count in runs]
+    outputs = []
+    for (length, count), *parts in zip(runs, *(t.split(sizes, dim=2) for t in (query, key, value)), strict=True):
         window = sliding_window if sliding_window is not None and length > sliding_window else None
+        q, k, v = (_as_batch(part, count, length) for part in parts)
         mixed = scaled_dot_product_attention(
-            _as_batch(query, start, count, length),
-            _as_batch(key, start, count, length),
-            _as_batch(value, start, count, length),
+            q,
+            k,
+            v,
             attn_mask=_band(length, window, query.device) if window else None,
             dropout_p=dropout,
             is_causal=window is None,
@@ -63,7 +67,6 @@ def packed_attention(
             enable_gqa=grouped,
         )
         outputs.append(mixed.transpose(1, 2).flatten(0, 1))
-        start += count * length
     return torch.cat(outputs).unsqueeze(0), None
 
 
@@ -72,10 +75,9 @@ def runs_of_equal(lengths: list[int]) -> list[tuple[int, int]]:
     return [(length, len(list(run))) for length, run in groupby(lengths)]
 
 
-def _as_batch(tensor: Tensor, start: int, count: int, length: int) -> Tensor:
-    """`count` rows of equal length as a batch: [1, heads, tokens, size] to [count, heads, length, size]."""
-    rows = tensor[0, :, start : start + count * length]
-    return rows.reshape(rows.shape[0], count, length, rows.shape[-1]).transpose(0, 1)
+def _as_batch(part: Tensor, count: int, length: int) -> Tensor:
+    """`count` rows of equal length as a batch: [1, heads, count * length, size] to [count, heads, length, size]."""
+    return part if count == 1 else part[0].unflatten(1, (count, length)).transpose(0, 1)
 
 
 def refuse_unknown(others: dict[str, Any]) -> None:
