@@ -53,7 +53,7 @@ def packed_attention(
     # split, not slices: the backward of a slice fills a tensor as large as the whole sequence for each of them
     sizes = [length * count for length, count in runs]
     outputs = []
-    for (length, count), *parts in zip(runs, *(t.split(sizes, dim=2) for t in (query, key, value)), strict=True):
+    for (length, count), *parts in zip(runs, *(torch.split(t, sizes, dim=2) for t in (query, key, value)), strict=True):
         window = sliding_window if sliding_window is not None and length > sliding_window else None
         q, k, v = (_as_batch(part, count, length) for part in parts)
         mixed = scaled_dot_product_attention(
@@ -77,7 +77,7 @@ def runs_of_equal(lengths: list[int]) -> list[tuple[int, int]]:
 
 def _as_batch(part: Tensor, count: int, length: int) -> Tensor:
     """`count` rows of equal length as a batch: [1, heads, count * length, size] to [count, heads, length, size]."""
-    return part if count == 1 else part[0].unflatten(1, (count, length)).transpose(0, 1)
+    return part if count == 1 else part[0].reshape(-1, count, length, part.shape[-1]).transpose(0, 1)
 
 
 def refuse_unknown(others: dict[str, Any]) -> None:
