@@ -14,7 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from tunesmith.data.collate import Batch
-from tunesmith.training import checkpoint, worker
+from tunesmith.data.prefetch import Ahead
+from tunesmith.training import checkpoint, loop, worker
 from tunesmith.training.checkpoint import Position
 from tunesmith.training.loop import Trainer
 from tunesmith.training.objective import next_token_loss
@@ -109,6 +110,16 @@ def _in_step(step: int, act: Callable[[Tensor], Tensor]) -> None:
 
     Trainer._step = noted  # type: ignore[method-assign]
     worker.next_token_loss = objective  # type: ignore[attr-defined]  # read from there
+
+
+def make_batches_ahead() -> None:
+    """Batches are made in a thread, as for a GPU."""
+
+    class InThread(Ahead[Any]):
+        def __init__(self, make: Callable[[int], Any], end: int, in_thread: bool) -> None:
+            super().__init__(make, end, True)
+
+    loop.Ahead = InThread  # type: ignore[attr-defined]  # read from there
 
 
 def script_validation(losses: list[float]) -> None:

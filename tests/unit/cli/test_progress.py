@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
 
@@ -11,9 +12,23 @@ from rich.console import Console
 
 from tunesmith.api.pod import RunFolder
 from tunesmith.cli.progress import TrainingProgress
+from tunesmith.data.summary import DataSummary, Lengths, SetSummary
 
-SUMMARY = {"train_rows": 1234, "train_tokens": 56789, "validation_rows": 12}
-SUMMARY |= {"truncated": 3, "dropped": 0, "total_steps": 8}
+SUMMARY = DataSummary(
+    train_rows=1234,
+    train_tokens=56789,
+    learned_tokens=5678,
+    lengths=Lengths(3, 17, 90, [10, 800, 300, 0, 124]),
+    truncated=3,
+    dropped=0,
+    repeated=0,
+    overlapping=2,
+    validation_rows=12,
+    test_rows=0,
+    sets=[SetSummary("configmap://sums/sums.jsonl", 1234, 56789, 5678, 1234)],
+    warnings=["2 training rows stand in the validation or test rows too: left out of the training"],
+    total_steps=8,
+)
 
 
 @pytest.fixture
@@ -42,14 +57,14 @@ def shown_after(folder: RunFolder, act: Callable[[Callable[[str], None]], None])
 
 def begin(folder: RunFolder) -> None:
     partial = folder.root / "partial"
-    partial.write_text(json.dumps(SUMMARY))
+    partial.write_text(json.dumps(asdict(SUMMARY)))
     partial.rename(folder.data)
 
 
 def test_it_shows_data_steps_losses_and_speed(folder: RunFolder) -> None:
     def act(wait_for: Callable[[str], None]) -> None:
         begin(folder)
-        wait_for("1,234 rows, 56,789 tokens to train on; 12 rows to validate on; 3 truncated")
+        wait_for("too: left out of the training")
         folder.metrics.write_text(line(1, **{"validation/loss": 5.0}) + line(2))
         wait_for("2/8 loss 2.0000, validation 5.0000, 1,500 tokens/s")
         with folder.metrics.open("a") as lines:

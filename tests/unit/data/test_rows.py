@@ -1,6 +1,7 @@
 """Reading rows: every format, and what is said of a file that is not as it should be."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from tunesmith.api.dataset import DataSource
 from tunesmith.api.load import InputError
-from tunesmith.data.rows import TEXT_PIECE, Row, read_rows
+from tunesmith.data.rows import LONGEST_LINE, TEXT_PIECE, Row, iterate_rows, read_rows, source_files
 from tunesmith.sources import Resolver
 
 PLACE = "spec.dataset.train.source"
@@ -97,6 +98,49 @@ def test_text_is_cut_at_the_ends_of_lines_and_nothing_is_lost(tmp_path: Path) ->
     assert all(TEXT_PIECE <= len(row["text"]) < TEXT_PIECE + 100 for row in rows[:-1])
 
 
+def test_text_without_ends_of_lines_is_cut_all_the_same(tmp_path: Path) -> None:
+    text = "x" * (2 * LONGEST_LINE)
+    (tmp_path / "book.txt").write_text(text)
+    rows = read(tmp_path, "book.txt")
+    assert "".join(row["text"] for row in rows) == text
+    assert max(len(row["text"]) for row in rows) <= LONGEST_LINE + TEXT_PIECE
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet", "rows.txt"])
+def test_rows_are_read_as_they_are_asked_for(tmp_path: Path, name: str) -> None:
+    """Each first row comes without the others in memory: they are far larger."""
+    import pyarrow
+    import pyarrow.parquet
+
+    texts = [f"{i} ".rjust(10_000, "x") + "\n" for i in range(3000)]
+    match name.rpartition(".")[2]:
+        case "jsonl":
+            (tmp_path / name).write_text(lines(*({"text": text} for text in texts)))
+        case "txt":
+            (tmp_path / name).write_text("".join(texts))
+        case _:
+            table = pyarrow.table({"text": texts})
+            pyarrow.parquet.write_table(table, tmp_path / name, row_group_size=100, compression="none")
+    source = DataSource.model_validate({"source": name})
+    tracemalloc.start()
+    try:
+        for row in iterate_rows(source, Resolver(base=tmp_path), PLACE):
+            assert len(row["text"]) == 10_001
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 15_000_000 < sum(map(len, texts))
+
+
+def test_the_files_that_are_read(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    for name in ("b/2.jsonl", "1.jsonl"):
+        (tmp_path / name).write_text(lines({"n": 2}))
+    source = DataSource.model_validate({"source": "."})
+    files = source_files(source, Resolver(base=tmp_path), PLACE)
+    assert [str(file.relative_to(tmp_path)) for file in files] == ["1.jsonl", "b/2.jsonl"]
+
+
 def test_parquet(tmp_path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
@@ -134,5 +178,7 @@ def test_a_data_set_in_the_layout_of_the_hub_is_loaded_by_its_own_library(
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     assert read(tmp_path, "hf://acme/sums") == [{"n": 1}, {"n": 2}]
     assert read(tmp_path, "hf://acme/sums", split="test") == [{"n": 3}]
+    (file,) = source_files(DataSource.model_validate({"source": "hf://acme/sums"}), Resolver(), PLACE)
+    assert file.is_relative_to(tmp_path / "cache")
     message = 'spec.dataset.train.source: hf://acme/sums cannot be loaded from the Hub: Unknown split "dev"'
     assert refusal(tmp_path, "hf://acme/sums", split="dev").startswith(message)

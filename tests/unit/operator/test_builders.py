@@ -120,6 +120,24 @@ def test_claims_are_mounted_where_their_addresses_say_and_only_the_storage_to_wr
         assert {mount["name"] for mount in mounts.values()} == volumes
 
 
+def test_every_set_of_a_mixture_and_what_is_held_out_is_mounted_and_waited_for() -> None:
+    mixture = [
+        {"source": f"{address}/rows.jsonl", "weight": 1} for address in ("pvc://one", "configmap://two", "pvc://one")
+    ]
+    dataset = {
+        "train": {"mixture": mixture},
+        "validation": {"source": "pvc://three/v"},
+        "test": {"source": "configmap://four/t"},
+    }
+    made = run(dataset=dataset)
+    assert made.claims == {"one": True, "three": True, "runs": False}
+    assert made.config_maps == ["four", "two"]
+    for _, template in templates(made):
+        mounts = {mount["mountPath"] for mount in template["spec"]["containers"][0]["volumeMounts"]}
+        paths = ("pvc/one", "configmap/two", "pvc/three", "configmap/four", "pvc/runs")
+        assert {f"/mnt/tunesmith/{path}" for path in paths} <= mounts
+
+
 def test_data_on_the_storage_claim_does_not_make_it_read_only() -> None:
     made = run(dataset={"train": {"source": "pvc://runs/rows.jsonl"}})
     assert made.claims == {"runs": False}

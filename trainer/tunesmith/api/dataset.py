@@ -117,10 +117,20 @@ class DatasetSpec(Schema):
     flatter both."""
 
     @property
+    def train_sources(self) -> dict[str, DataSource]:
+        """The sets to learn from, by their field: one, or those of a mixture."""
+        if self.train.mixture is None:
+            return {"spec.dataset.train": self.train}
+        return {f"spec.dataset.train.mixture[{i}]": part for i, part in enumerate(self.train.mixture)}
+
+    @property
+    def train_weights(self) -> tuple[float, ...]:
+        """The weight of each of them."""
+        return tuple(part.weight for part in self.train.mixture) if self.train.mixture is not None else (1.0,)
+
+    @property
     def sources(self) -> dict[str, DataSource]:
         """Everything that is read, by its field."""
-        named: dict[str, DataSource | None] = {"spec.dataset.train": self.train}
-        if self.train.mixture is not None:
-            named = {f"spec.dataset.train.mixture[{i}]": part for i, part in enumerate(self.train.mixture)}
-        named |= {"spec.dataset.validation": self.validation, "spec.dataset.test": self.test}
-        return {place: part for place, part in named.items() if part is not None and part.source is not None}
+        held_out = {"spec.dataset.validation": self.validation, "spec.dataset.test": self.test}
+        read = {place: part for place, part in held_out.items() if part is not None and part.source is not None}
+        return {**self.train_sources, **read}

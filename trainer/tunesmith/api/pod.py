@@ -51,6 +51,7 @@ class RunFolder:
         self.model = root / "model"
         self.adapter = root / "adapter"
         self.tokenizer = root / "tokenizer"
+        self.tokens = root / "tokens"
         self.data = root / "data.json"
         self.logs = root / "logs"
         self.metrics = root / "metrics.jsonl"

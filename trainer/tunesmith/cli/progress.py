@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from tunesmith.api.pod import RunFolder
+from tunesmith.cli.data_table import data_table
 
 
 class TrainingProgress:
@@ -38,12 +39,7 @@ class TrainingProgress:
             if self._done.wait(0.2):
                 return
         summary = json.loads(self._folder.data.read_text(encoding="utf-8"))
-        self._console.print(
-            f"{summary['train_rows']:,} rows, {summary['train_tokens']:,} tokens to train on; "
-            f"{summary['validation_rows']:,} rows to validate on"
-            + (f"; {summary['truncated']:,} truncated" if summary["truncated"] else "")
-            + (f"; {summary['dropped']:,} left out, longer than maxLength" if summary["dropped"] else "")
-        )
+        self._console.print(data_table(summary, self._console))
         columns = (
             BarColumn(bar_width=16),
             MofNCompleteColumn(),

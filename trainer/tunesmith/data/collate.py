@@ -35,7 +35,10 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """On another device."""
         names = ("input_ids", "position_ids", "keep", "targets")
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+        tensors = {name: getattr(self, name) for name in names}
+        if device.type == "cuda":  # from pinned memory the copy runs beside the computation
+            tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
+        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
 
 def collate(data: TokenizedRows, rows: MicroBatch, packed: bool, pad_token: int) -> Batch:

@@ -6,12 +6,12 @@ workers nor the micro-batch changes the result, and the position in the data is 
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.api.training import TrainingSpec
+from tunesmith.data.mixture import epoch_order
 
 MicroBatch = list[int]
 """Indices of rows that one worker computes at once; may be empty."""
@@ -19,39 +19,34 @@ MicroBatch = list[int]
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """The steps of a run over `rows` rows."""
+    """The steps of a run over one set of rows, or over several that are mixed by weight."""
 
-    rows: int
+    sets: tuple[int, ...]
+    """Rows of each set."""
+    weights: tuple[float, ...]
+    """Weight of each set."""
     batch_size: int
     seed: int
     total_steps: int
 
     @classmethod
-    def of(cls, training: TrainingSpec, rows: int) -> "EpochPlan":
+    def of(cls, training: TrainingSpec, *sets: int, weights: tuple[float, ...] = (1.0,)) -> "EpochPlan":
         """The plan that a spec asks for."""
-        per_epoch = math.ceil(rows / training.batch_size)
+        per_epoch = math.ceil(sum(sets) / training.batch_size)
         epochs = training.epochs if training.epochs is not None else 1.0
         total = training.max_steps or max(1, math.ceil(epochs * per_epoch))
-        return cls(rows, training.batch_size, training.seed, total)
+        return cls(sets, weights, training.batch_size, training.seed, total)
 
     @property
     def steps_per_epoch(self) -> int:
         """The last step of an epoch may hold fewer rows."""
-        return math.ceil(self.rows / self.batch_size)
+        return math.ceil(sum(self.sets) / self.batch_size)
 
     def step(self, index: int) -> NDArray[np.int64]:
         """The rows of one optimizer step, counted from 0 over the whole run."""
         epoch, position = divmod(index, self.steps_per_epoch)
-        order = _epoch_order(self.rows, self.seed, epoch)
+        order = epoch_order(self.sets, self.weights, self.seed, epoch)
         return order[position * self.batch_size : (position + 1) * self.batch_size]
-
-
-@lru_cache(maxsize=2)
-def _epoch_order(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The order of an epoch's rows; drawn once for all of its steps, and so not to be written to."""
-    order = np.random.default_rng([seed, epoch]).permutation(rows)
-    order.flags.writeable = False
-    return order
 
 
 def cut_packed(

@@ -1,104 +1,165 @@
-"""What a run trains and validates on: the sets of rows, tokenized and split, with a summary for people."""
+"""What a run trains and validates on: tokenized once, in a stream, to a cache on a disk.
+
+In memory are a chunk of rows and, for each row of the whole, a few bytes: whether it is set aside, and a hash.
+"""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
+from tunesmith.data import cache
 from tunesmith.data.encode import encode
-from tunesmith.data.rows import Row, read_rows
+from tunesmith.data.parts import RunRows
+from tunesmith.data.rows import Row
+from tunesmith.data.summary import DataSummary, Hashes, Part, summarise
 from tunesmith.data.tokenized import TokenizedRows
-from tunesmith.sources import Resolver
 
-
-@dataclass(frozen=True)
-class DataSummary:
-    """What is known of the data before training starts."""
-
-    train_rows: int
-    train_tokens: int
-    learned_tokens: int
-    """Tokens of the training rows that the loss is computed on."""
-    longest: int
-    """Tokens of the longest row."""
-    truncated: int
-    """Rows that lost their end to maxLength."""
-    dropped: int
-    """Rows that were left out: nothing of them was left to learn from."""
-    validation_rows: int
-    total_steps: int = 0
-    """Optimizer steps of the whole run."""
+CHUNK_ROWS, CHUNK_CHARACTERS = 1000, 2_000_000
+"""Rows that are tokenized at once: enough for a tokenizer to share them among all cores."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The tokenized sets of a run."""
+    """The tokenized rows of a run."""
 
     train: TokenizedRows
     validation: TokenizedRows | None
+    sets: tuple[int, ...]
+    """Rows of each training set; the sets follow each other in `train`."""
+    weights: tuple[float, ...]
+    """Weight of each training set."""
     digest: str
-    """SHA-256 of the tokens: a run resumes only on the data that it started with."""
-
-    def summary(self) -> DataSummary:
-        """Counts, for people."""
-        return DataSummary(
-            train_rows=len(self.train),
-            train_tokens=len(self.train.tokens),
-            learned_tokens=int(self.train.learned.sum()),
-            longest=int(self.train.lengths.max()),
-            truncated=self.train.truncated,
-            dropped=self.train.dropped,
-            validation_rows=len(self.validation) if self.validation else 0,
-        )
+    """SHA-256 of the training rows: a run resumes only on the data that it started with."""
+    summary: DataSummary
 
 
-def split_rows(rows: list[Row], fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
-    """Sets a share of the rows aside, drawn at random; both parts keep the rows' order.
-
-    Raises:
-        InputError: one of the parts would be empty.
-    """
-    count = round(len(rows) * fraction)
-    if not 0 < count < len(rows):
-        empty = "validation" if count == 0 else "training"
-        message = f"{fraction} of {len(rows)} rows leaves no {empty} row; choose another fraction"
-        raise InputError(Problem(message, "spec.dataset.validation.fraction"))
-    chosen = set(np.random.default_rng(seed).choice(len(rows), size=count, replace=False).tolist())
-    kept = [row for i, row in enumerate(rows) if i not in chosen]
-    return kept, [rows[i] for i in sorted(chosen)]
-
-
-def read_training_rows(spec: FineTuneJobSpec, resolver: Resolver) -> tuple[list[Row], list[Row]]:
-    """The rows to train on and those to validate on (none without dataset.validation)."""
-    rows = read_rows(spec.dataset.train, resolver, "spec.dataset.train.source")
-    validation = spec.dataset.validation
-    if validation is None:
-        return rows, []
-    if validation.fraction is not None:
-        return split_rows(rows, validation.fraction, spec.training.seed)
-    return rows, read_rows(validation, resolver, "spec.dataset.validation.source")
-
-
-def tokenize(
-    train: list[Row], validation: list[Row], spec: FineTuneJobSpec, tokenizer: PreTrainedTokenizerBase
+def prepare_data(
+    rows: RunRows,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    first: bool = True,
+    between: Callable[[], None] = lambda: None,
 ) -> TrainingData:
-    """Tokenizes the sets of a run.
+    """Opens the cache of a run's rows; makes it where there is none, or one of something else.
+
+    Args:
+        rows: of the run.
+        tokenizer: of the model.
+        folder: of the cache, shared by all workers.
+        first: whether this is the first worker; the others take what it has made.
+        between: is called after each chunk of rows, and may raise.
 
     Raises:
-        InputError: nothing is left to learn from, or to validate on.
+        InputError: a row cannot be read, or nothing is left to learn from, or to validate on.
+        OSError: for want of space, say; nothing of the cache is left then.
     """
-    tokenized = _tokenize(train, spec, tokenizer, "training")
-    held_out = _tokenize(validation, spec, tokenizer, "validation") if validation else None
-    digest = hashlib.sha256(tokenized.tokens.tobytes() + tokenized.learned.tobytes() + tokenized.offsets.tobytes())
-    return TrainingData(tokenized, held_out, digest.hexdigest())
+    if first:
+        key = cache.cache_key(rows.spec, tokenizer, rows.files)
+        described = cache.description_of(folder)
+        if described is None or described["key"] != key:
+            with cache.new_cache(folder) as partial:
+                cache.describe(partial, {"key": key} | _make(rows, tokenizer, partial, between))
+    return open_prepared(folder, rows.spec)
 
 
-def _tokenize(rows: list[Row], spec: FineTuneJobSpec, tokenizer: PreTrainedTokenizerBase, name: str) -> TokenizedRows:
-    tokenized = encode(rows, spec, tokenizer)
-    if not tokenized.learned.any():
-        message = f"no {name} row has anything left to learn from within {spec.training.max_length} tokens; raise it"
-        raise InputError(Problem(message, "spec.training.maxLength"))
-    return tokenized
+def open_prepared(folder: Path, spec: FineTuneJobSpec) -> TrainingData:
+    """What `prepare_data` has left in a folder."""
+    described = cache.description_of(folder)
+    if described is None:
+        raise FileNotFoundError(f"{folder} does not hold what the first worker has prepared: is it shared by all?")
+    return TrainingData(
+        train=cache.open_rows(folder / "train"),
+        validation=cache.open_rows(folder / "validation") if (folder / "validation").exists() else None,
+        sets=tuple(part["rows"] for part in described["summary"]["sets"]),
+        weights=spec.dataset.train_weights,
+        digest=described["digest"],
+        summary=DataSummary.read(described["summary"]),
+    )
+
+
+def _make(
+    rows: RunRows, tokenizer: PreTrainedTokenizerBase, folder: Path, between: Callable[[], None]
+) -> dict[str, Any]:
+    """Writes the rows; returns their digest and their summary."""
+    spec, nothing = rows.spec, np.zeros(0, np.uint64)
+
+    def encoded(part: Iterable[Row]) -> Iterator[TokenizedRows]:
+        for chunk in chunks(part):
+            yield encode(chunk, spec, tokenizer)
+            between()
+
+    validation = Part()
+    if spec.dataset.validation is not None:
+        with cache.RowWriter(folder / "validation") as writer:
+            validation = _take(encoded(rows.validation()), nothing, False, writer)
+        _refuse_empty(validation, "validation", spec)
+    test = _take(encoded(rows.test()), nothing, False)
+    held = np.unique(np.concatenate([validation.hashes, test.hashes]))
+
+    train = []
+    with cache.RowWriter(folder / "train") as writer:
+        for place in rows.sets:
+            train.append(_take(encoded(rows.train(place)), held, spec.dataset.deduplicate, writer))
+            _refuse_empty(train[-1], "training", spec, place)
+    sizes = [part.rows for part in train]
+    digest = hashlib.sha256(repr(sizes).encode() + writer.digest.digest()).hexdigest()
+    summary = summarise(spec, train, validation, test, cache.open_rows(folder / "train").lengths)
+    return {"digest": digest, "summary": asdict(summary)}
+
+
+def _take(
+    encoded: Iterable[TokenizedRows], held: Hashes, leave_out: bool, writer: cache.RowWriter | None = None
+) -> Part:
+    """Writes rows, but, if asked to, not those whose hashes are held; without a writer they are only counted."""
+    part = Part()
+    for rows in encoded:
+        part.truncated += rows.truncated
+        part.dropped += rows.dropped
+        hashes = hash_rows(rows)
+        overlapping = np.isin(hashes, held)
+        part.overlapping += int(overlapping.sum())
+        if leave_out and overlapping.any():
+            kept = np.flatnonzero(~overlapping)
+            rows, hashes = rows.select(kept), hashes[kept]
+        part.add(rows, hashes)
+        if writer is not None:
+            writer.write(rows)
+    return part
+
+
+def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Rows in lists of a size that fits into memory."""
+    chunk: list[Row] = []
+    size = 0
+    for row in rows:
+        chunk.append(row)
+        size += len(str(row))
+        if len(chunk) >= CHUNK_ROWS or size >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def hash_rows(rows: TokenizedRows) -> Hashes:
+    """A hash of each row's tokens; shape [rows]."""
+    texts = (rows.row(index)[0].tobytes() for index in range(len(rows)))
+    return np.frombuffer(b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in texts), np.uint64)
+
+
+def _refuse_empty(part: Part, name: str, spec: FineTuneJobSpec, place: str = "") -> None:
+    if part.learned_tokens:
+        return
+    if part.overlapping:
+        message = "every row of it stands in the validation or test rows too: nothing is left to learn from"
+        raise InputError(Problem(message, place))
+    of = f" of {spec.dataset.sources[place].source}" if len(spec.dataset.train_sources) > 1 and place else ""
+    message = f"no {name} row{of} has anything left to learn from within {spec.training.max_length} tokens; raise it"
+    raise InputError(Problem(message, "spec.training.maxLength"))

@@ -1,7 +1,8 @@
-"""Reads the rows of a data source: JSONL, Parquet, text, or a data set of the Hub."""
+"""Reads the rows of a data source one by one: JSONL, Parquet, text, or a data set of the Hub."""
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ Row = dict[str, Any]
 
 TEXT_PIECE = 8192
 """Characters after which a text file is cut into another row, at the next end of a line."""
+LONGEST_LINE = 1_000_000
+"""Characters after which a line of a text file is cut where it stands."""
+READ_AT_ONCE = 1000
+"""Rows of a Parquet file or of a data set of the Hub that are in memory at a time."""
 
 _FORMATS = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".txt": "text"}
 
 
-def read_rows(source: DataSource, resolver: Resolver, place: str) -> list[Row]:
-    """Every row of a data source, in the order of its files.
+def iterate_rows(source: DataSource, resolver: Resolver, place: str) -> Iterator[Row]:
+    """The rows of a data source, in the order of its files; only a few are in memory at a time.
 
     Args:
         source: what to read.
@@ -31,17 +36,35 @@ def read_rows(source: DataSource, resolver: Resolver, place: str) -> list[Row]:
     """
     assert source.source is not None
     location = Location.parse(source.source)
+    empty = True
     if location.scheme == "hf":
-        rows = _read_hub(source, location, place)
+        rows = _read_hub(source, place)
     else:
-        rows = [
-            row
-            for file, kind in _files(source, resolver.path(location, place), place)
-            for row in _read(file, kind, place)
-        ]
-    if not rows:
+        files = _files(source, resolver.path(location, place), place)
+        rows = (row for file, kind in files for row in _read(file, kind, place))
+    for row in rows:
+        empty = False
+        yield row
+    if empty:
         raise InputError(Problem(f"{source.source} is empty: there is not a single row in it", place))
-    return rows
+
+
+def read_rows(source: DataSource, resolver: Resolver, place: str) -> list[Row]:
+    """All rows of a data source; see `iterate_rows`."""
+    return list(iterate_rows(source, resolver, place))
+
+
+def source_files(source: DataSource, resolver: Resolver, place: str) -> list[Path]:
+    """The files that the rows of a data source are read from.
+
+    Raises:
+        InputError: there are none.
+    """
+    assert source.source is not None
+    location = Location.parse(source.source)
+    if location.scheme == "hf":
+        return [Path(file["filename"]) for file in _hub_set(source, place).cache_files]
+    return [file for file, _ in _files(source, resolver.path(location, place), place)]
 
 
 def _files(source: DataSource, path: Path, place: str) -> Iterator[tuple[Path, str]]:
@@ -102,17 +125,11 @@ def _has_half_a_character(row: Row) -> bool:
 
 
 def _read_text(file: Path) -> Iterator[Row]:
-    piece: list[str] = []
-    size = 0
-    with file.open(encoding="utf-8-sig") as lines:
-        for line in lines:
-            piece.append(line)
-            size += len(line)
-            if size >= TEXT_PIECE:
-                yield {"text": "".join(piece)}
-                piece, size = [], 0
-    if size:
-        yield {"text": "".join(piece)}
+    with file.open(encoding="utf-8-sig") as text:
+        while piece := text.read(TEXT_PIECE):
+            if not piece.endswith("\n"):
+                piece += text.readline(LONGEST_LINE)
+            yield {"text": piece}
 
 
 def _read_parquet(file: Path, place: str) -> Iterator[Row]:
@@ -120,19 +137,35 @@ def _read_parquet(file: Path, place: str) -> Iterator[Row]:
     import pyarrow.parquet
 
     try:
-        yield from pyarrow.parquet.read_table(file).to_pylist()
+        with pyarrow.parquet.ParquetFile(file) as table:
+            for batch in table.iter_batches(READ_AT_ONCE):
+                yield from batch.to_pylist()
     except pyarrow.ArrowInvalid as error:
         raise InputError(Problem(f"is not a Parquet file: {error}", place, file=str(file))) from None
 
 
-def _read_hub(source: DataSource, location: Location, place: str) -> list[Row]:
+def _read_hub(source: DataSource, place: str) -> Iterator[Row]:
+    """Its library maps the files into memory as they are read."""
+    for batch in _hub_set(source, place).iter(READ_AT_ONCE):
+        names = list(batch)
+        yield from (dict(zip(names, values, strict=True)) for values in zip(*batch.values(), strict=True))
+
+
+def _hub_set(source: DataSource, place: str) -> Any:
     import datasets
 
+    assert source.source is not None
+    location = Location.parse(source.source)
     try:
-        loaded = datasets.load_dataset(
-            location.name, source.config, split=source.split or "train", revision=location.revision
-        )
+        return _load_hub(location.name, source.config, source.split or "train", location.revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(Problem(f"{source.source} cannot be loaded from the Hub: {reason}", place)) from None
-    return list(loaded)
+
+
+@lru_cache(maxsize=32)
+def _load_hub(name: str, config: str | None, split: str, revision: str | None) -> Any:
+    """Kept, so that a run that reads its rows several times reads the same revision, and asks the Hub once."""
+    import datasets
+
+    return datasets.load_dataset(name, config, split=split, revision=revision)

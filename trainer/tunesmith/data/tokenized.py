@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class TokenizedRows:
-    """Rows as one array of tokens."""
+    """Rows as one array of tokens, in memory or on a disk."""
 
     tokens: NDArray[np.int32]
     """All tokens of all rows, end to end; shape [tokens]."""
@@ -26,15 +27,17 @@ class TokenizedRows:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    @property
+    @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row; shape [rows]."""
         return np.diff(self.offsets)
 
-    @property
+    @cached_property
     def targets(self) -> NDArray[np.int64]:
         """Learned tokens of each row; shape [rows]."""
-        return np.add.reduceat(self.learned.astype(np.int64), self.offsets[:-1]) if len(self) else np.zeros(0, np.int64)
+        if not len(self):
+            return np.zeros(0, np.int64)
+        return np.add.reduceat(self.learned, self.offsets[:-1], dtype=np.int64)
 
     def row(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         """Tokens and mask of one row."""

@@ -1,6 +1,6 @@
 """The model of a job: the base it starts from, and what of it is trained."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from tunesmith.api.method import LoraMethod
 from tunesmith.api.pod import RunFolder
 from tunesmith.data.encode import fill, prompt_of, response_of
 from tunesmith.data.rows import Row
+from tunesmith.data.sample import spread_sample
 from tunesmith.models.load import build_model, load_model, load_tokenizer, locate
 from tunesmith.models.tokenizer import train_tokenizer
 from tunesmith.sources import Resolver
@@ -20,9 +21,10 @@ DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, 
 
 
 def start_tokenizer(
-    spec: FineTuneJobSpec, resolver: Resolver, folder: RunFolder, rows: Sequence[Row]
+    spec: FineTuneJobSpec, resolver: Resolver, folder: RunFolder, rows: Iterable[Row]
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of the model, or of a run that trained one before; a new model's is trained on `rows`."""
+    """The tokenizer of the model, or of a run that trained one before; a new model's is trained on `rows`, or on a
+    part of them where they are many."""
     if spec.model.config is None:
         location = locate(spec.model, resolver)
         return load_tokenizer(location)
@@ -30,7 +32,7 @@ def start_tokenizer(
         from tunesmith.models.load import ModelLocation
 
         return load_tokenizer(ModelLocation(str(folder.tokenizer)))
-    return train_tokenizer((_text(row, spec) for row in rows), spec.model.config)
+    return train_tokenizer(spread_sample(_text(row, spec) for row in rows), spec.model.config)
 
 
 def _text(row: Row, spec: FineTuneJobSpec) -> str:

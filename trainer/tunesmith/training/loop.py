@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from tunesmith.api.pod import RunFolder
 from tunesmith.api.training import TrainingSpec
 from tunesmith.data.collate import Batch, collate
 from tunesmith.data.plan import EpochPlan, MicroBatch, cut_packed, cut_padded
+from tunesmith.data.prefetch import Ahead
 from tunesmith.data.prepare import TrainingData
 from tunesmith.data.tokenized import TokenizedRows
 from tunesmith.training import checkpoint
@@ -94,12 +96,11 @@ class Trainer:
             group["lr"] = rate
 
         targets = max(1, int(self.data.train.targets[rows].sum()))
-        micro_batches = self.cut(rows, self.data.train)
+        batches = self.ahead.take(position.step)
         total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
         self.model.train()
-        for index, micro_batch in enumerate(micro_batches):
-            batch = self._collate(self.data.train, micro_batch)
-            with only_last_synchronises(accelerator, self.model, index == len(micro_batches) - 1):
+        for index, batch in enumerate(batches):
+            with only_last_synchronises(accelerator, self.model, index == len(batches) - 1):
                 loss = self.objective(self.model, batch)
                 accelerator.backward(loss * (accelerator.num_processes / targets))
             total[0] += loss.detach()
@@ -144,6 +145,17 @@ class Trainer:
         else:
             parts = cut_padded(rows, data.lengths, workers, size)
         return parts[self.accelerator.process_index]
+
+    @cached_property
+    def ahead(self) -> Ahead[list[Batch]]:
+        """This worker's batches of each step. A GPU finds the next ones ready; on a CPU, the cores that would make them
+        are those that compute."""
+        in_thread = self.accelerator.device.type == "cuda"
+        return Ahead(self._batches, self.plan.total_steps, in_thread)
+
+    def _batches(self, step: int) -> list[Batch]:
+        data = self.data.train
+        return [self._collate(data, micro_batch) for micro_batch in self.cut(self.plan.step(step), data)]
 
     def _collate(self, data: TokenizedRows, rows: MicroBatch) -> Batch:
         return collate(data, rows, self.training.packing, self.pad_token).to(self.accelerator.device)

@@ -6,6 +6,7 @@ Built on accelerate. Its settings for a CPU are its own: see `make_accelerator`.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -102,6 +103,24 @@ def only_last_synchronises(accelerator: Accelerator, model: nn.Module, last: boo
     else:
         with accelerator.no_sync(model):
             yield
+
+
+@contextmanager
+def first_worker_first(accelerator: Accelerator) -> Iterator[bool]:
+    """The first worker does something (True) before the others do (False), however long it takes.
+
+    If it fails, it leaves its process group, which wakes the others.
+    """
+    if accelerator.num_processes == 1:
+        yield True
+        return
+    group: Any = dist.new_group(backend="gloo", timeout=timedelta(days=7))  # the usual one would give up in minutes
+    if not accelerator.is_main_process:
+        dist.barrier(group)
+    yield accelerator.is_main_process
+    if accelerator.is_main_process:
+        dist.barrier(group)
+    dist.destroy_process_group(group)
 
 
 def sum_over_workers(accelerator: Accelerator, values: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import shutil
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
@@ -16,19 +18,20 @@ from tunesmith.api.load import InputError, Problem
 from tunesmith.api.outcome import Outcome, Overrides
 from tunesmith.api.pod import RunFolder
 from tunesmith.api.quantity import parse_quantity
+from tunesmith.data.parts import RunRows
 from tunesmith.data.plan import EpochPlan
-from tunesmith.data.prepare import TrainingData, read_training_rows, tokenize
+from tunesmith.data.prepare import TrainingData, prepare_data
 from tunesmith.models.attention import use_packed_attention
 from tunesmith.models.export import export_model
 from tunesmith.models.start import start_tokenizer, trainable_model
 from tunesmith.sources import Resolver
 from tunesmith.training import checkpoint
 from tunesmith.training.checkpoint import Position
-from tunesmith.training.failures import outcome_of
+from tunesmith.training.failures import StopRequestedError, outcome_of
 from tunesmith.training.loop import Trainer
 from tunesmith.training.objective import next_token_loss
 from tunesmith.training.state import load_weights, scatter_state
-from tunesmith.training.strategy import make_accelerator, make_optimizer, prepare
+from tunesmith.training.strategy import first_worker_first, make_accelerator, make_optimizer, prepare
 from tunesmith.training.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -95,11 +98,12 @@ def _train(assignment: Assignment) -> Outcome:
     accelerator = make_accelerator(spec)
     torch.set_num_threads(worker_threads(spec))  # after accelerate, which sets a number of its own
 
-    train_rows, validation_rows = read_training_rows(spec, assignment.resolver)
-    tokenizer = start_tokenizer(spec, assignment.resolver, folder, train_rows)
-    if spec.model.config is not None and accelerator.is_main_process:
-        tokenizer.save_pretrained(folder.tokenizer)
-    data = tokenize(train_rows, validation_rows, spec, tokenizer)
+    rows = RunRows(spec, assignment.resolver)
+    with first_worker_first(accelerator) as first:  # it reads and tokenizes; the others find what it has written
+        tokenizer = start_tokenizer(spec, assignment.resolver, folder, rows.all_train())
+        if spec.model.config is not None and first:
+            tokenizer.save_pretrained(folder.tokenizer)
+        data = prepare_data(rows, tokenizer, folder.tokens, first, lambda: _heed_stop_request(folder))
     model = trainable_model(spec, assignment.resolver, tokenizer)
     refuse_too_long(spec, model)
 
@@ -108,7 +112,8 @@ def _train(assignment: Assignment) -> Outcome:
     if resumed is not None:
         log.info("goes on from step %d of %d", position.step, trainer.plan.total_steps)
     _describe(assignment, trainer, data)
-    position = trainer.run(position)
+    with closing(trainer.ahead):
+        position = trainer.run(position)
 
     accelerator.wait_for_everyone()
     best = checkpoint.best_checkpoint(folder) if accelerator.is_main_process else None
@@ -116,7 +121,14 @@ def _train(assignment: Assignment) -> Outcome:
         del trainer, model
         export_model(spec, assignment.resolver, tokenizer, best, folder)
     accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        shutil.rmtree(folder.tokens, ignore_errors=True)  # can be as large as the data
     return _success(assignment, position)
+
+
+def _heed_stop_request(folder: RunFolder) -> None:
+    if folder.stop_request.exists():
+        raise StopRequestedError("stopped on request before the first step; run again to start")
 
 
 def worker_threads(spec: FineTuneJobSpec) -> int:
@@ -169,7 +181,7 @@ def _make_trainer(
         if accelerator.scaler is not None and resumed.loss_scale is not None:
             accelerator.scaler.load_state_dict({**accelerator.scaler.state_dict(), "scale": resumed.loss_scale})
     position = resumed or Position.model_validate({"dataDigest": data.digest})
-    plan = EpochPlan.of(spec.training, len(data.train))
+    plan = EpochPlan.of(spec.training, *data.sets, weights=data.weights)
     telemetry = Telemetry(folder.metrics, plan.total_steps, position.step) if accelerator.is_main_process else None
     if telemetry is not None and assignment.metrics_port is not None:
         telemetry.serve(assignment.metrics_port)
@@ -193,7 +205,7 @@ def _describe(assignment: Assignment, trainer: Trainer, data: TrainingData) -> N
     """Writes what is known before the first step: for the progress display, the report and the log."""
     if not trainer.accelerator.is_main_process:
         return
-    summary = replace(data.summary(), total_steps=trainer.plan.total_steps)
+    summary = replace(data.summary, total_steps=trainer.plan.total_steps)
     partial = assignment.folder.data.with_suffix(".partial")  # the progress display reads it as soon as it is there
     partial.write_text(json.dumps(asdict(summary)), encoding="utf-8")
     partial.replace(assignment.folder.data)
