@@ -62,7 +62,7 @@ def matmul_peak(precision: str) -> float:
 def prepare(data: Path, folder: Path) -> None:
     """Writes the rows, and the model with its tokenizer, that all contenders start from."""
     from tunesmith.api.model import NewModel
-    from tunesmith.models.load import build_model
+    from tunesmith.models.build import build_model
     from tunesmith.models.tokenizer import train_tokenizer
 
     rows = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()[:ROWS]]

@@ -18,10 +18,10 @@ from tunesmith.data.prefetch import Ahead
 from tunesmith.training import checkpoint, loop, worker
 from tunesmith.training.checkpoint import Position
 from tunesmith.training.loop import Trainer
-from tunesmith.training.objective import next_token_loss
+from tunesmith.training.objective import token_loss
 from tunesmith.training.state import MOMENTS
 
-LOSS = next_token_loss
+LOSS = token_loss
 
 
 def signal_in_step(step: int, number: int) -> None:
@@ -48,7 +48,7 @@ def memory_for(tokens: int) -> None:
             raise torch.OutOfMemoryError(f"{batch.tokens} tokens are too much")
         return LOSS(model, batch)
 
-    worker.next_token_loss = objective  # type: ignore[attr-defined]  # read from there
+    worker.token_loss = objective  # type: ignore[attr-defined]  # read from there
 
 
 def full_disk_after(checkpoints: int) -> None:
@@ -109,7 +109,7 @@ def _in_step(step: int, act: Callable[[Tensor], Tensor]) -> None:
         return loss
 
     Trainer._step = noted  # type: ignore[method-assign]
-    worker.next_token_loss = objective  # type: ignore[attr-defined]  # read from there
+    worker.token_loss = objective  # type: ignore[attr-defined]  # read from there
 
 
 def make_batches_ahead() -> None:

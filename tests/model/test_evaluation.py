@@ -19,7 +19,7 @@ from tunesmith.api.outcome import Interval, Outcome
 from tunesmith.api.pod import JOB_FILE, RUN_FILE, RunConfig, RunFolder
 from tunesmith.cli.evaluate import evaluate_in_pod
 from tunesmith.cli.main import main
-from tunesmith.data.collate import collate
+from tunesmith.data.examples import FIXED
 from tunesmith.evaluation import generate
 from tunesmith.evaluation.generate import generate_answers, stop_tokens
 from tunesmith.evaluation.loss import encode_test, row_losses
@@ -28,7 +28,7 @@ from tunesmith.evaluation.run import evaluate_job
 from tunesmith.models.start import add_lora, save_base_name
 from tunesmith.models.tokenizer import train_tokenizer
 from tunesmith.sources import Resolver
-from tunesmith.training.objective import next_token_loss
+from tunesmith.training.objective import collator_of, token_loss
 
 CONTEXT = 64
 NEW_MODEL: dict[str, Any] = {"hiddenSize": 32, "layers": 2, "attentionHeads": 2, "intermediateSize": 32}
@@ -178,11 +178,12 @@ def test_losses_are_those_of_a_plain_loop(
 
     test = encode_test(rows, job.spec, tokenizer)
     assert test.tokens.tolist() == counts
-    losses = row_losses(model, test, int(tokenizer.pad_token_id), batch_size, lambda done: None)
+    collator = collator_of(job.spec, model, tokenizer, packed=False)
+    losses = row_losses(model, test, collator, batch_size, lambda done: None)
     assert losses == pytest.approx(expected, rel=1e-5)
-    batch = collate(test.pieces, list(range(len(test.pieces))), packed=False, pad_token=int(tokenizer.pad_token_id))
+    batch = collator.batch(test.pieces, list(range(len(test.pieces))), FIXED)
     with torch.no_grad():
-        assert float(next_token_loss(model, batch)) == pytest.approx(losses.sum(), rel=1e-5)
+        assert float(token_loss(model, batch)) == pytest.approx(losses.sum(), rel=1e-5)
 
 
 def test_a_model_beside_itself_shows_no_difference(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ class EvaluationSpec(Schema):
     """Metrics of the trained model on dataset.test, side by side with the base model."""
 
     metrics: Annotated[list[MetricName], Field(min_length=1, max_length=16)] = ["perplexity"]
-    """perplexity for both objectives; exactMatch and tokenF1 compare generated answers with the test responses."""
+    """perplexity for every objective; of maskedLM and spanCorruption, of what one fixed draw hides. exactMatch and
+    tokenF1 compare generated answers with the test responses."""
     compare_with_base: bool = True
     """Whether the model that training started from is evaluated too."""
     max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 256

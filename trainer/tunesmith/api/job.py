@@ -177,7 +177,13 @@ class FineTuneJobSpec(Schema):
     @property
     def architecture(self) -> str:
         """The model family that the objective needs, for a new model."""
-        return "bert" if self.objective.masked_lm else "t5" if self.objective.seq2seq else "llama"
+        return {"encoder": "bert", "encoder-decoder": "t5", "decoder": "llama"}[self.objective.kind]
+
+    @property
+    def packed(self) -> bool:
+        """Whether rows are laid end to end: encoder-decoders, prefixes and P-tuning are computed side by side."""
+        virtual_tokens = self.method.prefix is not None or self.method.ptuning is not None
+        return self.training.packing and not virtual_tokens and self.objective.kind != "encoder-decoder"
 
     @property
     def has_answers(self) -> bool:

@@ -34,7 +34,7 @@ class NewModel(Schema):
     context_length: Annotated[int, Field(ge=8, le=10_000_000)] = 2048
     """The longest sequence that the model is built for, in tokens."""
     tie_embeddings: bool = True
-    """Whether the input and the output embedding are the same weights."""
+    """Whether the input and the output embedding are the same weights; those of a t5 always are."""
     tokenizer: BpeTokenizer = BpeTokenizer()
     """The tokenizer that is trained on the training set."""
 
@@ -44,6 +44,12 @@ class NewModel(Schema):
             message="should be divisible by 2 x attentionHeads (rotary embeddings pair the dimensions of a head)",
             holds=lambda m: m.hidden_size % (2 * m.attention_heads) == 0,
             field="hiddenSize",
+        ),
+        Rule(
+            cel="self.tieEmbeddings || self.architecture != 't5'",
+            message="a t5 always has the same weights for both",
+            holds=lambda m: m.tie_embeddings or m.architecture != "t5",
+            field="tieEmbeddings",
         ),
         Rule(
             cel="!has(self.keyValueHeads) || self.architecture == 'llama'",

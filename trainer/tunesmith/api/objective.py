@@ -1,12 +1,15 @@
 """`spec.objective`: what is learnt."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from tunesmith.api.base import OneOf, Rule, Schema
 
 Template = Annotated[str, Field(min_length=1, max_length=65536)]
+
+ModelKind = Literal["decoder", "encoder", "encoder-decoder"]
+"""What a model is built of."""
 
 
 class CausalLM(Schema):
@@ -79,3 +82,8 @@ class Objective(OneOf):
     """Text to text, for encoder-decoders."""
     instruction: Instruction | None = None
     """Responses to prompts."""
+
+    @property
+    def kind(self) -> ModelKind:
+        """The kind of model that can learn this."""
+        return "encoder" if self.masked_lm else "encoder-decoder" if self.seq2seq else "decoder"

@@ -1,16 +1,21 @@
 """From a micro-batch of rows to the tensors that the model takes.
 
 Packed, rows lie end to end in one sequence and attention is kept within each (`models.attention`); padded, they lie
-side by side, padded on the right, where causal attention never looks. In both layouts logits are computed only where a
-token is learned: for the others they would be thrown away.
+side by side, padded on the right, where causal attention never looks and that of encoders is told not to. In both
+layouts logits are computed only where a token is learned: for the others they would be thrown away.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from tunesmith.api.objective import ModelKind
+from tunesmith.data.examples import Example, Examples
 from tunesmith.data.plan import MicroBatch
 from tunesmith.data.tokenized import TokenizedRows
 
@@ -24,45 +29,96 @@ class Batch:
     position_ids: Tensor
     """Position of each token in its row; the shape of input_ids."""
     keep: Tensor
-    """Positions whose next token is learned; bool, the shape of input_ids."""
+    """Where a learned token is predicted: of a decoder, the position before it; of an encoder, its own. bool, the shape
+    of the tokens that are predicted from: decoder_ids where there are any, else input_ids."""
     targets: Tensor
     """The learned tokens, in the order of `keep`; int64 [learned]."""
     row_lengths: list[int] | None
     """Packed: tokens of each row, in order."""
     tokens: int
     """Real tokens, padding excluded."""
+    kind: ModelKind = "decoder"
+    """The kind of model that it is for."""
+    real: Tensor | None = None
+    """Which input_ids are no padding, for encoders that are given padded rows; bool, the shape of input_ids."""
+    decoder_ids: Tensor | None = None
+    """What the decoder of an encoder-decoder reads: the targets, one place on; int64 [rows, longest target]."""
 
     def to(self, device: torch.device) -> "Batch":
         """On another device."""
-        names = ("input_ids", "position_ids", "keep", "targets")
-        tensors = {name: getattr(self, name) for name in names}
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         if device.type == "cuda":  # from pinned memory the copy runs beside the computation
             tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
-        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
+        moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+        return replace(self, **moved)
 
 
-def collate(data: TokenizedRows, rows: MicroBatch, packed: bool, pad_token: int) -> Batch:
-    """The tensors of some rows; of none, a single token with nothing to learn, so that a worker without rows still
-    takes part in the collective operations."""
-    pairs = [data.row(row) for row in rows] or [(np.array([pad_token], np.int32), np.array([False]))]
-    lengths = [len(tokens) for tokens, _ in pairs]
-    width = sum(lengths) if packed else max(lengths)
-    shape = (1, width) if packed else (len(pairs), width)
-    ids, positions = np.full(shape, pad_token, np.int64), np.zeros(shape, np.int64)
-    keep = np.zeros(shape, np.bool_)
-    targets = []
-    start = 0
-    for index, (tokens, learned) in enumerate(pairs):
-        place = (0, slice(start, start + len(tokens))) if packed else (index, slice(0, len(tokens)))
-        ids[place], positions[place] = tokens, np.arange(len(tokens))
-        keep[place] = np.append(learned[1:], False)
-        targets.append(tokens[1:][learned[1:]])
-        start += len(tokens)
-    return Batch(
-        torch.from_numpy(ids),
-        torch.from_numpy(positions),
-        torch.from_numpy(keep),
-        torch.from_numpy(np.concatenate(targets).astype(np.int64)),
-        lengths if packed else None,
-        sum(lengths) if rows else 0,
-    )
+@dataclass(frozen=True)
+class Collator:
+    """Makes batches as a run's objective and model need them."""
+
+    pad_token: int
+    packed: bool
+    kind: ModelKind = "decoder"
+    examples: Examples = field(default_factory=Examples)
+    start_token: int = 0
+    """What the decoder of an encoder-decoder starts from."""
+    first_position: int = 0
+    """The position of a row's first token: RoBERTa and its kin start at 2."""
+
+    def batch(self, data: TokenizedRows, rows: MicroBatch, epoch: int) -> Batch:
+        """The tensors of some rows; of none, a single token with nothing to learn, so that a worker without rows still
+        takes part in the collective operations."""
+        examples = [self.examples.of(data, row, epoch) for row in rows] or [self._nothing()]
+        batch = self._side_by_side(examples) if self.kind == "encoder-decoder" else self._in_sequence(examples)
+        return batch if rows else replace(batch, tokens=0)
+
+    def _nothing(self) -> Example:
+        one, none = np.array([self.pad_token], np.int32), np.zeros(0, np.int32)
+        return Example(one, none, None if self.kind == "encoder-decoder" else np.array([False]))
+
+    def _in_sequence(self, examples: list[Example]) -> Batch:
+        lengths = [len(example.inputs) for example in examples]
+        keeps = [example.keep for example in examples if example.keep is not None]
+        positions = [np.arange(self.first_position, self.first_position + length) for length in lengths]
+        lay = _end_to_end if self.packed else _padded
+        real = not self.packed and self.kind == "encoder"
+        return Batch(
+            input_ids=lay([example.inputs for example in examples], self.pad_token),
+            position_ids=lay(positions, 0),
+            keep=lay(keeps, 0).bool(),
+            targets=torch.from_numpy(np.concatenate([example.targets for example in examples]).astype(np.int64)),
+            row_lengths=lengths if self.packed else None,
+            tokens=sum(lengths),
+            kind=self.kind,
+            real=_padded([np.ones(length) for length in lengths], 0).bool() if real else None,
+        )
+
+    def _side_by_side(self, examples: list[Example]) -> Batch:
+        lengths = [len(example.inputs) for example in examples]
+        targets = [example.targets for example in examples]
+        shifted = [np.array([self.start_token, *row[:-1]]) for row in targets]
+        return Batch(
+            input_ids=_padded([example.inputs for example in examples], self.pad_token),
+            position_ids=_padded([np.arange(length) for length in lengths], 0),
+            keep=_padded([np.ones(max(1, len(row))) * (len(row) > 0) for row in targets], 0).bool(),
+            targets=torch.from_numpy(np.concatenate(targets).astype(np.int64)),
+            row_lengths=None,
+            tokens=sum(lengths) + sum(map(len, targets)),
+            kind=self.kind,
+            real=_padded([np.ones(length) for length in lengths], 0).bool(),
+            decoder_ids=_padded(shifted, self.pad_token),
+        )
+
+
+def _end_to_end(rows: Sequence[NDArray[np.generic]], fill: int) -> Tensor:
+    """int64 [1, sum of lengths]."""
+    return torch.from_numpy(np.concatenate(rows).astype(np.int64)[None])
+
+
+def _padded(rows: Sequence[NDArray[np.generic]], fill: int) -> Tensor:
+    """int64 [rows, longest], filled up on the right."""
+    table = np.full((len(rows), max(map(len, rows))), fill, np.int64)
+    for index, row in enumerate(rows):
+        table[index, : len(row)] = row
+    return torch.from_numpy(table)

@@ -1,4 +1,4 @@
-"""Answers: greedy decoding in batches with a key-value cache."""
+"""Answers: greedy decoding in batches with a key-value cache, by decoders and by encoder-decoders."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.evaluation.batches import in_batches
+from tunesmith.models.kind import start_token
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def generate_answers(
     after max_new_tokens or at the end of the model's context, whichever comes first.
 
     Args:
-        model: a causal language model in evaluation mode, on its device.
+        model: a decoder or an encoder-decoder in evaluation mode, on its device.
         tokenizer: decodes; special tokens are left out of the texts.
         prompts: tokens of each row.
         max_new_tokens: the longest answer.
@@ -47,7 +48,8 @@ def generate_answers(
     own = model.generation_config
     stops = stop_tokens(own, tokenizer)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    room = [max_new_tokens if context is None else min(max_new_tokens, context - len(prompt)) for prompt in prompts]
+    separate = bool(model.config.is_encoder_decoder)
+    room = [_room(max_new_tokens, context, len(prompt), separate) for prompt in prompts]
     answerable = [row for row, prompt in enumerate(prompts) if prompt and room[row] > 0]
     tokens: list[list[int]] = [[] for _ in prompts]
     finished: set[int] = set()
@@ -57,7 +59,10 @@ def generate_answers(
         """Goes on with each row until the first of them has no room left; the others come again."""
         nonlocal unfinished
         limit = min(room[row] - len(tokens[row]) for row in rows)
-        parts = _continue(model, [[*prompts[row], *tokens[row]] for row in rows], limit, pad)
+        if separate:
+            parts = _write(model, [prompts[row] for row in rows], limit, pad)
+        else:
+            parts = _continue(model, [[*prompts[row], *tokens[row]] for row in rows], limit, pad)
         for row, part in zip(rows, parts, strict=True):
             new, stopped = until_stop(part, stops)
             tokens[row] += new
@@ -69,7 +74,11 @@ def generate_answers(
 
     pad = int(tokenizer.pad_token_id)
     model.generation_config = GenerationConfig(
-        do_sample=False, use_cache=True, eos_token_id=sorted(stops), pad_token_id=pad
+        do_sample=False,
+        use_cache=True,
+        eos_token_id=sorted(stops),
+        pad_token_id=pad,
+        decoder_start_token_id=start_token(model) if separate else None,
     )
     try:
         while waiting := [row for row in answerable if row not in finished]:
@@ -81,6 +90,16 @@ def generate_answers(
     decoded = tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     texts = [decoded[row] if row in finished else None for row in range(len(prompts))]
     return Answers(texts, unfinished, batch_size)
+
+
+def _room(max_new_tokens: int, context: int | None, prompt: int, separate: bool) -> int:
+    """How long an answer may get: a decoder has room for prompt and answer together, an encoder-decoder for each, with
+    one place of the answer's for the token that it starts from."""
+    if context is None:
+        return max_new_tokens
+    if separate:
+        return min(max_new_tokens, context - 1) if prompt <= context else 0
+    return min(max_new_tokens, context - prompt)
 
 
 def stop_tokens(own: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> set[int]:
@@ -107,4 +126,14 @@ def _continue(model: PreTrainedModel, prompts: Sequence[Sequence[int]], limit: i
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     output = model.generate(input_ids=ids.to(model.device), attention_mask=mask.to(model.device), max_new_tokens=limit)
     new: list[list[int]] = output[:, width:].tolist()
+    return new
+
+
+def _write(model: PreTrainedModel, sources: Sequence[Sequence[int]], limit: int, pad: int) -> list[list[int]]:
+    """Up to `limit` tokens of an encoder-decoder for each source; rows that end early are padded."""
+    width = max(map(len, sources))
+    ids = torch.tensor([list(source) + [pad] * (width - len(source)) for source in sources])
+    mask = torch.tensor([[1] * len(source) + [0] * (width - len(source)) for source in sources])
+    output = model.generate(input_ids=ids.to(model.device), attention_mask=mask.to(model.device), max_new_tokens=limit)
+    new: list[list[int]] = output[:, 1:].tolist()
     return new

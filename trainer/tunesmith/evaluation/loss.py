@@ -10,8 +10,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
-from tunesmith.data.collate import collate
-from tunesmith.data.encode import encode
+from tunesmith.data.collate import Collator
+from tunesmith.data.encode import encode, examples_of
+from tunesmith.data.examples import FIXED
 from tunesmith.data.rows import Row
 from tunesmith.data.tokenized import TokenizedRows
 from tunesmith.evaluation.batches import in_batches
@@ -20,7 +21,9 @@ from tunesmith.training.objective import token_losses
 
 @dataclass(frozen=True)
 class TestRows:
-    """Test rows as training would see them, each with its pieces: causalLM cuts a long text into several."""
+    """Test rows as training would see them, each with its pieces: plain text is cut into several where it is long.
+
+    What an objective draws (the hidden tokens of maskedLM, for one) is drawn once, the same for every model."""
 
     __test__ = False  # no test case, whatever pytest thinks of the name
 
@@ -28,11 +31,13 @@ class TestRows:
     row_of: NDArray[np.int64]
     """The row that each piece belongs to; shape [pieces]."""
     rows: int
+    targets: NDArray[np.int64]
+    """Learned tokens of each piece; shape [pieces]."""
 
     @property
     def tokens(self) -> NDArray[np.float64]:
         """Learned tokens of each row, 0 where it is left out; shape [rows]."""
-        return np.bincount(self.row_of, self.pieces.targets, minlength=self.rows).astype(np.float64)
+        return np.bincount(self.row_of, self.targets, minlength=self.rows).astype(np.float64)
 
 
 def encode_test(rows: Sequence[Row], spec: FineTuneJobSpec, tokenizer: PreTrainedTokenizerBase) -> TestRows:
@@ -50,22 +55,23 @@ def encode_test(rows: Sequence[Row], spec: FineTuneJobSpec, tokenizer: PreTraine
         truncated=sum(part.truncated for part in encoded),
         dropped=sum(part.dropped for part in encoded),
     )
-    if not pieces.learned.any():
+    targets = examples_of(spec, tokenizer).targets(pieces, np.arange(len(pieces)), FIXED)
+    if not targets.any():
         message = f"no test row has anything left to predict within {spec.training.max_length} tokens; raise it"
         raise InputError(Problem(message, "spec.training.maxLength"))
-    return TestRows(pieces, np.repeat(np.arange(len(rows)), [len(part) for part in encoded]), len(rows))
+    return TestRows(pieces, np.repeat(np.arange(len(rows)), [len(part) for part in encoded]), len(rows), targets)
 
 
 @torch.inference_mode()
 def row_losses(
-    model: PreTrainedModel, test: TestRows, pad_token: int, batch_size: int, progress: Callable[[int], None]
+    model: PreTrainedModel, test: TestRows, collator: Collator, batch_size: int, progress: Callable[[int], None]
 ) -> NDArray[np.float64]:
     """The sum of the negative log-likelihoods of each row's learned tokens.
 
     Args:
         model: in evaluation mode, on its device.
         test: the rows.
-        pad_token: fills up shorter pieces; never seen.
+        collator: makes the batches, padded.
         batch_size: pieces at once; halved where memory runs out.
         progress: is told how many pieces are done.
 
@@ -77,7 +83,7 @@ def row_losses(
 
     def work(pieces: list[int]) -> None:
         nonlocal done
-        batch = collate(test.pieces, pieces, packed=False, pad_token=pad_token).to(model.device)
+        batch = collator.batch(test.pieces, pieces, FIXED).to(model.device)
         piece_of = batch.keep.nonzero()[:, 0].cpu().numpy()
         losses[pieces] = np.bincount(piece_of, token_losses(model, batch).cpu().numpy(), minlength=len(pieces))
         done += len(pieces)

@@ -80,11 +80,11 @@ def _evaluate(job: FineTuneJob, folder: RunFolder, resolver: Resolver, progress:
     torch.set_num_threads(_threads(spec))
     rows = read_rows(spec.dataset.test, resolver, "spec.dataset.test.source")
     location = ModelLocation(str(folder.model))
-    tokenizer = load_tokenizer(location)
+    tokenizer = load_tokenizer(location, spec.objective.kind)
     test = read_test_set(rows, spec, evaluation, tokenizer)
 
-    score = partial(_measure, tokenizer=tokenizer, test=test, evaluation=evaluation, progress=progress)
-    tuned = score("tuned", str(folder.model), lambda: load_model(location, "auto"))
+    score = partial(_measure, tokenizer=tokenizer, test=test, spec=spec, progress=progress)
+    tuned = score("tuned", str(folder.model), lambda: load_model(location, "auto", kind=spec.objective.kind))
     base = None
     if evaluation.compare_with_base:
         address = spec.model.source or f"a new model, seed {spec.training.seed}"
@@ -107,7 +107,7 @@ def _measure(
     load: Callable[[], PreTrainedModel],
     tokenizer: PreTrainedTokenizerBase,
     test: TestSet,
-    evaluation: EvaluationSpec,
+    spec: FineTuneJobSpec,
     progress: Progress,
 ) -> _Measured:
     """Loads a model, scores it, and lets it go: there is never more than one in memory."""
@@ -115,7 +115,7 @@ def _measure(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load().eval()
     model.to(device)
-    scores = score_model(model, tokenizer, test, evaluation, lambda what, *n: progress(f"{what}, {name} model", *n))
+    scores = score_model(model, tokenizer, test, spec, lambda what, *n: progress(f"{what}, {name} model", *n))
     answers = scores.answers
     report = ModelReport.model_validate(
         {

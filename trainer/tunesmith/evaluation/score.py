@@ -9,13 +9,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.api.evaluation import EvaluationSpec, MetricName
 from tunesmith.api.job import FineTuneJobSpec
-from tunesmith.data.encode import encode_prompts, fill, prompt_of, response_of
+from tunesmith.data.encode import encode_prompts, prompt_of, response_of, text_of
 from tunesmith.data.rows import Row
 from tunesmith.evaluation.generate import Answers, generate_answers
 from tunesmith.evaluation.loss import TestRows, encode_test, row_losses
 from tunesmith.evaluation.metrics import exact_match, token_f1
 from tunesmith.evaluation.statistics import RowScores
 from tunesmith.training.failures import LossDivergedError
+from tunesmith.training.objective import collator_of
 
 Progress = Callable[[str, int, int], None]
 """Is told what is being done, how much of it is done, and how much there is."""
@@ -33,7 +34,7 @@ class TestSet:
 
     rows: int
     texts: list[dict[str, str]]
-    """Prompt and reference of each row, or its text (causalLM)."""
+    """Prompt and reference of each row, or its text where that is all it holds."""
     encoded: TestRows | None = None
     """For perplexity."""
     prompts: list[list[int]] = field(default_factory=list)
@@ -57,12 +58,13 @@ def read_test_set(
     Raises:
         InputError: a column is missing, or no row has anything to predict.
     """
-    columns = spec.dataset.columns
-    if spec.objective.causal_lm is not None:
-        template = spec.objective.causal_lm.template
-        texts = [{"text": fill(template, row, columns, "spec.dataset.columns")} for row in rows]
-    else:
-        texts = [{"prompt": prompt_of(row, spec, tokenizer), "reference": response_of(row, spec)} for row in rows]
+    texts = []
+    for row in rows:
+        text = text_of(row, spec)
+        if text is not None:
+            texts.append({"text": text})
+        else:
+            texts.append({"prompt": prompt_of(row, spec, tokenizer), "reference": response_of(row, spec)})
     asks_answers = not _COMPARISONS.keys().isdisjoint(evaluation.metrics)
     return TestSet(
         rows=len(rows),
@@ -76,7 +78,7 @@ def score_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     test: TestSet,
-    evaluation: EvaluationSpec,
+    spec: FineTuneJobSpec,
     progress: Progress,
 ) -> ModelScores:
     """Every metric that the spec asks for, row by row.
@@ -85,19 +87,21 @@ def score_model(
         model: in evaluation mode, on its device.
         tokenizer: the tuned model's, for both models.
         test: what it is tested on.
-        evaluation: metrics, batch size and the limit of an answer.
+        spec: the job's, with its evaluation.
         progress: is told of each batch.
 
     Raises:
         LossDivergedError: a loss is not finite.
     """
+    assert spec.evaluation is not None
+    evaluation = spec.evaluation
     metrics: dict[MetricName, RowScores] = {}
     if test.encoded is not None:
         pieces = len(test.encoded.pieces)
         losses = row_losses(
             model,
             test.encoded,
-            int(tokenizer.pad_token_id),
+            collator_of(spec, model, tokenizer, packed=False),
             evaluation.batch_size,
             lambda done: progress("perplexity", done, pieces),
         )

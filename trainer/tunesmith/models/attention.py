@@ -28,9 +28,10 @@ def packed_attention(
     dropout: float = 0.0,
     row_lengths: list[int] | None = None,
     sliding_window: int | None = None,
+    is_causal: bool | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention within each row.
+    """Attention within each row: causal, or to both sides in an encoder.
 
     Args:
         module: the attention layer.
@@ -41,13 +42,15 @@ def packed_attention(
         scaling: factor of the scores.
         dropout: probability.
         row_lengths: tokens of each row, in order; their sum is the number of tokens.
-        sliding_window: how far back a token sees.
+        sliding_window: how far a token sees, itself included: back, and forth in an encoder.
+        is_causal: whether a token sees only what is before it; by default as the layer is made.
         others: of other attention variants; those that change the scores are refused.
 
     Returns:
         [1, tokens, heads, head size], and no weights.
     """
     refuse_unknown(others)
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     grouped = query.shape[1] != key.shape[1]
     runs = runs_of_equal(row_lengths or [query.shape[2]])
     # split, not slices: the backward of a slice fills a tensor as large as the whole sequence for each of them
@@ -60,9 +63,9 @@ def packed_attention(
             q,
             k,
             v,
-            attn_mask=_band(length, window, query.device) if window else None,
+            attn_mask=_band(length, window, causal, query.device) if window else None,
             dropout_p=dropout,
-            is_causal=window is None,
+            is_causal=causal and window is None,
             scale=scaling,
             enable_gqa=grouped,
         )
@@ -89,14 +92,21 @@ def refuse_unknown(others: dict[str, Any]) -> None:
             )
 
 
-def _band(length: int, window: int, device: torch.device) -> Tensor:
-    """Which position sees which: causal, and at most `window` back; bool [length, length]."""
+def _band(length: int, window: int, causal: bool, device: torch.device) -> Tensor:
+    """Which position sees which: less than `window` back, and as far forth unless causal; bool [length, length]."""
     positions = torch.arange(length, device=device)
     distance = positions[:, None] - positions[None, :]
-    return (distance >= 0) & (distance < window)
+    return (distance >= 0) & (distance < window) if causal else distance.abs() < window
 
 
 def use_packed_attention(model: PreTrainedModel) -> None:
-    """Makes a model compute attention within rows."""
+    """Makes a model compute attention within rows.
+
+    Raises:
+        InputError: its attention cannot be exchanged.
+    """
     AttentionInterface.register(NAME, packed_attention)
     model.set_attn_implementation(NAME)
+    if model.config._attn_implementation != NAME:
+        message = f"does not work with this model ({model.config.model_type}); set it to false"
+        raise InputError(Problem(message, "spec.training.packing"))

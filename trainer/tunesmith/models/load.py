@@ -1,24 +1,21 @@
-"""Loads the model and the tokenizer that a job starts from: from the Hub, a folder, another job, or a configuration."""
+"""Loads the model and the tokenizer that a job starts from: from the Hub, a folder, or another job."""
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.api.load import InputError, Problem
-from tunesmith.api.model import ModelSpec, NewModel, Quantization
+from tunesmith.api.model import ModelSpec, Quantization
+from tunesmith.api.objective import ModelKind
 from tunesmith.api.source import Location
+from tunesmith.models.kind import auto_class
 from tunesmith.sources import Resolver
+
+log = logging.getLogger(__name__)
 
 PLACE = "spec.model.source"
 
@@ -66,35 +63,44 @@ def locate(spec: ModelSpec, resolver: Resolver) -> ModelLocation:
     return ModelLocation(str(folder.resolve()))
 
 
-def load_tokenizer(location: ModelLocation) -> PreTrainedTokenizerBase:
+def load_tokenizer(location: ModelLocation, kind: ModelKind = "decoder") -> PreTrainedTokenizerBase:
     """The tokenizer of a model, with a padding token: masks go by position, so any token will do.
 
     Raises:
-        InputError: there is none, or it has no end-of-sequence token.
+        InputError: there is none, or it has no end-of-sequence token, which all but encoders need.
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location.name, revision=location.revision)
     except (OSError, ValueError) as error:
         raise InputError(Problem(f"its tokenizer cannot be loaded: {_first_line(error)}", PLACE)) from None
-    if tokenizer.eos_token_id is None:
+    if tokenizer.eos_token_id is None and kind != "encoder":
         raise InputError(Problem("its tokenizer has no end-of-sequence token: generation could never stop", PLACE))
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.mask_token
     return tokenizer
 
 
 def load_model(
-    location: ModelLocation, dtype: torch.dtype | str, quantization: Quantization | None = None
+    location: ModelLocation,
+    dtype: torch.dtype | str,
+    quantization: Quantization | None = None,
+    kind: ModelKind = "decoder",
+    frozen: bool = False,
 ) -> PreTrainedModel:
     """A model for training or evaluation; a folder with an adapter is loaded as its base with the adapter merged.
+
+    Weights that its files lack, such as the output of an encoder that was made for embeddings, start at random, always
+    at the same values.
 
     Args:
         location: where it is.
         dtype: type of the weights, or "auto" for that of the files.
         quantization: loads the linear layers in 4 bits.
+        kind: which kind of model the objective needs.
+        frozen: whether its weights are not trained, and so must all be there.
 
     Raises:
-        InputError: it cannot be loaded.
+        InputError: it cannot be loaded, or is of another kind.
     """
     base = location.adapter_base
     if base is not None:
@@ -103,7 +109,7 @@ def load_model(
         if quantization is not None:
             message = "is an adapter; to quantize its model, set method.lora.merge in the job that trains it"
             raise InputError(Problem(message, PLACE))
-        adapted = PeftModel.from_pretrained(load_model(base, dtype), location.name)
+        adapted = PeftModel.from_pretrained(load_model(base, dtype, kind=kind), location.name)
         merged: PreTrainedModel = adapted.merge_and_unload()
         return merged
     bits = quantization and BitsAndBytesConfig(
@@ -113,21 +119,36 @@ def load_model(
         bnb_4bit_compute_dtype=dtype if isinstance(dtype, torch.dtype) else torch.float32,
     )
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            location.name,
-            revision=location.revision,
-            dtype=dtype,
-            quantization_config=bits,
-            trust_remote_code=False,
-            use_safetensors=True,
-            # a quantized model goes where it is computed at once; others are moved by accelerate
-            device_map={"": _device()} if bits else None,
-        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model: PreTrainedModel
+            model, report = auto_class(kind).from_pretrained(
+                location.name,
+                revision=location.revision,
+                dtype=dtype,
+                quantization_config=bits,
+                trust_remote_code=False,
+                use_safetensors=True,
+                # a quantized model goes where it is computed at once; others are moved by accelerate
+                device_map={"": _device()} if bits else None,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(Problem(f"cannot be loaded: {_first_line(error)}", PLACE)) from None
+    _report_missing(sorted(report["missing_keys"]), frozen)
     if bits is not None:
         _keep_trainable(model)
     return model
+
+
+def _report_missing(names: list[str], frozen: bool) -> None:
+    if not names:
+        return
+    listing = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    if frozen:
+        message = f"its files lack the weights {listing}, which would stay random; use method.full"
+        raise InputError(Problem(message, PLACE))
+    log.warning("the model's files lack the weights %s: they start at random", listing)
 
 
 def _keep_trainable(model: PreTrainedModel) -> None:
@@ -136,27 +157,6 @@ def _keep_trainable(model: PreTrainedModel) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-
-
-def build_model(config: NewModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-    """A Llama with random weights; the same seed gives the same weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=config.hidden_size,
-                num_hidden_layers=config.layers,
-                num_attention_heads=config.attention_heads,
-                num_key_value_heads=config.key_value_heads or config.attention_heads,
-                intermediate_size=config.intermediate_size,
-                max_position_embeddings=config.context_length,
-                tie_word_embeddings=config.tie_embeddings,
-                bos_token_id=None,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
 
 
 def _device() -> int | str:

@@ -10,10 +10,12 @@ from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
 from tunesmith.api.method import LoraMethod
 from tunesmith.api.pod import RunFolder
-from tunesmith.data.encode import fill, prompt_of, response_of
+from tunesmith.data.encode import whole_text
 from tunesmith.data.rows import Row
 from tunesmith.data.sample import spread_sample
-from tunesmith.models.load import build_model, load_model, load_tokenizer, locate
+from tunesmith.models.build import build_model
+from tunesmith.models.kind import refuse_other_kind, task_type
+from tunesmith.models.load import load_model, load_tokenizer, locate
 from tunesmith.models.tokenizer import train_tokenizer
 from tunesmith.sources import Resolver
 
@@ -27,22 +29,15 @@ def start_tokenizer(
     part of them where they are many."""
     if spec.model.config is None:
         location = locate(spec.model, resolver)
-        return load_tokenizer(location)
+        whole = location.adapter_base or location
+        refuse_other_kind(whole.name, whole.revision, spec.objective.kind)
+        return load_tokenizer(location, spec.objective.kind)
     if (folder.tokenizer / "tokenizer.json").exists():
         from tunesmith.models.load import ModelLocation
 
-        return load_tokenizer(ModelLocation(str(folder.tokenizer)))
-    return train_tokenizer(spread_sample(_text(row, spec) for row in rows), spec.model.config)
-
-
-def _text(row: Row, spec: FineTuneJobSpec) -> str:
-    if spec.objective.causal_lm is not None:
-        return fill(spec.objective.causal_lm.template, row, spec.dataset.columns, "spec.dataset.columns")
-    if spec.objective.instruction is not None and spec.objective.instruction.template is None:
-        message = "is needed with model.config: a new tokenizer has no chat template"
-        raise InputError(Problem(message, "spec.objective.instruction.template"))
-    no_tokenizer = PreTrainedTokenizerBase.__new__(PreTrainedTokenizerBase)
-    return prompt_of(row, spec, no_tokenizer) + response_of(row, spec)
+        return load_tokenizer(ModelLocation(str(folder.tokenizer)), spec.objective.kind)
+    chat = spec.objective.instruction is not None and spec.objective.instruction.template is None
+    return train_tokenizer(spread_sample(whole_text(row, spec) for row in rows), spec.model.config, chat)
 
 
 def base_model(
@@ -51,7 +46,8 @@ def base_model(
     """The model that training starts from, unquantized."""
     if spec.model.config is not None:
         return build_model(spec.model.config, tokenizer, spec.training.seed)
-    return load_model(locate(spec.model, resolver), dtype)
+    kind, frozen = spec.objective.kind, spec.method.full is None
+    return load_model(locate(spec.model, resolver), dtype, kind=kind, frozen=frozen)
 
 
 def trainable_model(spec: FineTuneJobSpec, resolver: Resolver, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -60,7 +56,8 @@ def trainable_model(spec: FineTuneJobSpec, resolver: Resolver, tokenizer: PreTra
         return base_model(spec, resolver, tokenizer, torch.float32)
     dtype = DTYPES[spec.training.precision]
     if spec.model.quantization is not None:
-        model = load_model(locate(spec.model, resolver), dtype, spec.model.quantization)
+        where, kind = locate(spec.model, resolver), spec.objective.kind
+        model = load_model(where, dtype, spec.model.quantization, kind, frozen=True)
     else:
         model = base_model(spec, resolver, tokenizer, dtype)
     return add_lora(model, spec.method.lora, spec.training.seed)
@@ -77,7 +74,7 @@ def add_lora(model: PreTrainedModel, lora: LoraMethod, seed: int) -> PreTrainedM
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
+        task_type=task_type(model),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

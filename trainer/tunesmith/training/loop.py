@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 from tunesmith.api.outcome import Overrides
 from tunesmith.api.pod import RunFolder
 from tunesmith.api.training import TrainingSpec
-from tunesmith.data.collate import Batch, collate
+from tunesmith.data.collate import Batch, Collator
+from tunesmith.data.examples import FIXED
 from tunesmith.data.plan import EpochPlan, MicroBatch, cut_packed, cut_padded
 from tunesmith.data.prefetch import Ahead
 from tunesmith.data.prepare import TrainingData
@@ -45,7 +46,7 @@ class Trainer:
     data: TrainingData
     plan: EpochPlan
     folder: RunFolder
-    pad_token: int
+    collator: Collator
     telemetry: Telemetry | None
     """Of the first worker."""
 
@@ -95,7 +96,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
-        targets = max(1, int(self.data.train.targets[rows].sum()))
+        epoch = position.step // self.plan.steps_per_epoch
+        targets = max(1, int(self.collator.examples.targets(self.data.train, rows, epoch).sum()))
         batches = self.ahead.take(position.step)
         total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
         self.model.train()
@@ -140,7 +142,7 @@ class Trainer:
         """This worker's micro-batches of some rows; as many as every other worker has."""
         size = self.overrides.micro_batch_size or self.training.micro_batch_size
         workers = self.accelerator.num_processes
-        if self.training.packing:
+        if self.collator.packed:
             parts = cut_packed(rows, data.lengths, workers, size * self.training.max_length)
         else:
             parts = cut_padded(rows, data.lengths, workers, size)
@@ -154,22 +156,23 @@ class Trainer:
         return Ahead(self._batches, self.plan.total_steps, in_thread)
 
     def _batches(self, step: int) -> list[Batch]:
-        data = self.data.train
-        return [self._collate(data, micro_batch) for micro_batch in self.cut(self.plan.step(step), data)]
+        data, epoch = self.data.train, step // self.plan.steps_per_epoch
+        return [self._collate(data, micro_batch, epoch) for micro_batch in self.cut(self.plan.step(step), data)]
 
-    def _collate(self, data: TokenizedRows, rows: MicroBatch) -> Batch:
-        return collate(data, rows, self.training.packing, self.pad_token).to(self.accelerator.device)
+    def _collate(self, data: TokenizedRows, rows: MicroBatch, epoch: int) -> Batch:
+        return self.collator.batch(data, rows, epoch).to(self.accelerator.device)
 
     @torch.no_grad()
     def validation_loss(self, data: TokenizedRows) -> float:
         """The mean loss per learned token over a whole set, all workers taking part."""
         self.model.eval()
         total = torch.zeros(1, dtype=torch.float64, device=self.accelerator.device)
+        targets = int(self.collator.examples.targets(data, np.arange(len(data)), FIXED).sum())
         for start in range(0, len(data), self.training.batch_size):
             rows = np.arange(start, min(start + self.training.batch_size, len(data)))
             for micro_batch in self.cut(rows, data):
-                total += self.objective(self.model, self._collate(data, micro_batch)).double()
-        return float(sum_over_workers(self.accelerator, total)) / max(1, int(data.learned.sum()))
+                total += self.objective(self.model, self._collate(data, micro_batch, FIXED)).double()
+        return float(sum_over_workers(self.accelerator, total)) / max(1, targets)
 
     def save(self, position: Position) -> None:
         """Writes a checkpoint; every worker takes part, the first one writes."""

@@ -1,17 +1,43 @@
 """What is minimised: a function from a batch to a loss sum. The loop divides it by the step's tokens."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunesmith.data.collate import Batch
+from tunesmith.api.job import FineTuneJobSpec
+from tunesmith.data.collate import Batch, Collator
+from tunesmith.data.encode import examples_of
+from tunesmith.models.kind import first_position, start_token
 
 
-def next_token_loss(model: nn.Module, batch: Batch) -> Tensor:
+def collator_of(
+    spec: FineTuneJobSpec, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, packed: bool
+) -> Collator:
+    """What makes the batches of a spec's objective for a model.
+
+    Raises:
+        InputError: the tokenizer lacks what the objective needs.
+    """
+    return Collator(
+        pad_token=int(tokenizer.pad_token_id),
+        packed=packed,
+        kind=spec.objective.kind,
+        examples=examples_of(spec, tokenizer),
+        start_token=start_token(model) if spec.objective.kind == "encoder-decoder" else 0,
+        first_position=first_position(model),
+    )
+
+
+def token_loss(model: nn.Module, batch: Batch) -> Tensor:
     """The sum of the negative log-likelihoods of the learned tokens, in nats.
 
     Args:
-        model: a causal language model, wrapped or not.
-        batch: a micro-batch of `collate`.
+        model: a language model of the batch's kind, wrapped or not.
+        batch: a micro-batch.
 
     Returns:
         A scalar in fp32; 0 where nothing is learned, with gradients all the same, so that every worker takes part.
@@ -25,12 +51,54 @@ def token_losses(model: nn.Module, batch: Batch) -> Tensor:
     Returns:
         In fp32, in the order of `batch.targets`; shape [learned].
     """
+    logits = {"decoder": _next, "encoder": _hidden, "encoder-decoder": _written}[batch.kind](model, batch)
+    return cross_entropy(logits.float(), batch.targets, reduction="none")
+
+
+def _next(model: nn.Module, batch: Batch) -> Tensor:
+    """Logits of a decoder for the tokens after those in `keep`; [learned, vocabulary]."""
     packing = {} if batch.row_lengths is None else {"row_lengths": batch.row_lengths}
-    logits = model(
+    logits: Tensor = model(
         input_ids=batch.input_ids,
         position_ids=batch.position_ids,
         logits_to_keep=batch.keep,
         use_cache=False,
         **packing,
     ).logits
-    return cross_entropy(logits.float(), batch.targets, reduction="none")
+    return logits
+
+
+def _hidden(model: nn.Module, batch: Batch) -> Tensor:
+    """Logits of an encoder at the tokens in `keep`; [learned, vocabulary]."""
+    if batch.row_lengths is None:
+        layout: dict[str, Any] = {"attention_mask": batch.real}
+    else:
+        layout = {"position_ids": batch.position_ids, "row_lengths": batch.row_lengths}
+    with _only(model, batch.keep):
+        logits: Tensor = model(input_ids=batch.input_ids, **layout).logits
+    return logits if logits.dim() == 2 else logits[batch.keep]
+
+
+def _written(model: nn.Module, batch: Batch) -> Tensor:
+    """Logits of an encoder-decoder for the tokens that it writes; [learned, vocabulary]."""
+    with _only(model, batch.keep):
+        logits: Tensor = model(
+            input_ids=batch.input_ids, attention_mask=batch.real, decoder_input_ids=batch.decoder_ids, use_cache=False
+        ).logits
+    return logits if logits.dim() == 2 else logits[batch.keep]
+
+
+@contextmanager
+def _only(model: Any, keep: Tensor) -> Iterator[None]:
+    """Has a model compute logits only where something is learned; what decoders call logits_to_keep, others lack."""
+    while isinstance(inner := getattr(model, "module", None), nn.Module):
+        model = inner  # as wrapped by DDP or DeepSpeed
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    if not isinstance(head, nn.Module):
+        yield
+        return
+    hook = head.register_forward_pre_hook(lambda module, inputs: (inputs[0][keep],))
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -23,13 +23,14 @@ from tunesmith.data.plan import EpochPlan
 from tunesmith.data.prepare import TrainingData, prepare_data
 from tunesmith.models.attention import use_packed_attention
 from tunesmith.models.export import export_model
+from tunesmith.models.kind import first_position
 from tunesmith.models.start import start_tokenizer, trainable_model
 from tunesmith.sources import Resolver
 from tunesmith.training import checkpoint
 from tunesmith.training.checkpoint import Position
 from tunesmith.training.failures import StopRequestedError, outcome_of
 from tunesmith.training.loop import Trainer
-from tunesmith.training.objective import next_token_loss
+from tunesmith.training.objective import collator_of, token_loss
 from tunesmith.training.state import load_weights, scatter_state
 from tunesmith.training.strategy import first_worker_first, make_accelerator, make_optimizer, prepare
 from tunesmith.training.telemetry import Telemetry
@@ -142,6 +143,8 @@ def worker_threads(spec: FineTuneJobSpec) -> int:
 def refuse_too_long(spec: FineTuneJobSpec, model: PreTrainedModel) -> None:
     """Refuses rows that are longer than the model's positions reach."""
     longest = getattr(model.config, "max_position_embeddings", None)
+    if longest is not None:
+        longest -= first_position(model)
     if longest is not None and spec.training.max_length > longest:
         message = f"is {spec.training.max_length}, but the model reaches {longest} tokens; lower it"
         raise InputError(Problem(message, "spec.training.maxLength"))
@@ -167,11 +170,12 @@ def _make_trainer(
     resumed: Position | None,
 ) -> tuple[Trainer, Position]:
     spec, folder = assignment.job.spec, assignment.folder
-    if spec.training.packing:
+    if spec.packed:
         use_packed_attention(model)
     if spec.training.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
+    collator = collator_of(spec, model, tokenizer, spec.packed)
     state = checkpoint.read_state(folder.checkpoints / f"step-{resumed.step:08d}") if resumed else None
     if state is not None:
         load_weights(model, state["weights"])
@@ -191,11 +195,11 @@ def _make_trainer(
         accelerator=accelerator,
         model=prepared,
         optimizer=optimizer,
-        objective=next_token_loss,
+        objective=token_loss,
         data=data,
         plan=plan,
         folder=folder,
-        pad_token=int(tokenizer.pad_token_id),
+        collator=collator,
         telemetry=telemetry,
     )
     return trainer, position
