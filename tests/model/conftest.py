@@ -1,6 +1,7 @@
 """Runs that several tests look at are trained once."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.model.jobs import job_of, write_rows
 from tests.model.plants import watch_strategy
 from tests.model.processes import Plant, train
 from tunesmith.api.pod import RunFolder
+from tunesmith.training.checkpoint import all_checkpoints
 
 HERE = Path(__file__).parent
 PEFT_ASKS_THE_OLD_WAY = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
@@ -50,6 +52,18 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def back_to(step: int, run: Run, folder: Path) -> Run:
+    """A copy of a run as it stood after a step with a checkpoint."""
+    shutil.copytree(run.folder.root, folder)
+    copy = RunFolder(folder)
+    for checkpoint in all_checkpoints(copy):
+        if int(checkpoint.name.removeprefix("step-")) > step:
+            shutil.rmtree(checkpoint)
+    shutil.rmtree(copy.model)
+    copy.result.unlink(missing_ok=True)
+    return Run(copy)
+
+
 Trained = Callable[..., Run]
 
 
@@ -78,3 +92,9 @@ def trained(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tr
 def reference(trained: Trained) -> Run:
     """One worker, packed rows, fp32: what everything else is compared with."""
     return trained()
+
+
+@pytest.fixture(scope="session")
+def base(reference: Run) -> Path:
+    """The model of another run."""
+    return reference.folder.model

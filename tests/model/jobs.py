@@ -32,12 +32,13 @@ def job_of(
     *,
     base: Path | None = None,
     lora: Parts | None = None,
+    method: Parts | None = None,
     quantization: Parts | None = None,
     scaling: Parts | None = None,
     **training: Any,
 ) -> FineTuneJob:
     """A job: from scratch, or tuning the model in the folder `base`; in full, or with adapters."""
-    body = body_of(rows, base=base, lora=lora, quantization=quantization, scaling=scaling, **training)
+    body = body_of(rows, base=base, lora=lora, method=method, quantization=quantization, scaling=scaling, **training)
     return FineTuneJob.model_validate(body)
 
 
@@ -46,6 +47,7 @@ def body_of(
     *,
     base: Path | None = None,
     lora: Parts | None = None,
+    method: Parts | None = None,
     quantization: Parts | None = None,
     scaling: Parts | None = None,
     **training: Any,
@@ -77,7 +79,7 @@ def body_of(
             "model": {"config": new} if base is None else {"source": str(base), "quantization": quantization},
             "dataset": {"train": {"source": str(rows)}, "validation": {"fraction": 0.1}},
             "objective": {"instruction": {"template": "{prompt} {response}"}},
-            "method": {"full": {}} if lora is None else {"lora": lora},
+            "method": method or ({"full": {}} if lora is None else {"lora": lora}),
             "training": defaults | training,
             "scaling": {"resources": {"cpu": 1}} | (scaling or {}),
         },

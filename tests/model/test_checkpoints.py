@@ -1,6 +1,5 @@
 """A checkpoint is whole: a run that goes on from one, on whatever workers, has the losses of one that never stopped."""
 
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,24 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.model.conftest import Run, Trained
+from tests.model.conftest import Run, Trained, back_to
 from tests.model.jobs import SAVE_EVERY, STEPS, job_of
 from tests.model.plants import script_validation, watch_strategy
 from tests.model.processes import train
 from tunesmith.api.pod import RunFolder
 from tunesmith.training.checkpoint import all_checkpoints
-
-
-def back_to(step: int, run: Run, folder: Path) -> Run:
-    """A copy of a run as it stood after a step with a checkpoint."""
-    shutil.copytree(run.folder.root, folder)
-    copy = RunFolder(folder)
-    for checkpoint in all_checkpoints(copy):
-        if int(checkpoint.name.removeprefix("step-")) > step:
-            shutil.rmtree(checkpoint)
-    shutil.rmtree(copy.model)
-    copy.result.unlink(missing_ok=True)
-    return Run(copy)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ from tunesmith.evaluation.generate import generate_answers, stop_tokens
 from tunesmith.evaluation.loss import encode_test, row_losses
 from tunesmith.evaluation.report import read_report
 from tunesmith.evaluation.run import evaluate_job
-from tunesmith.models.start import add_lora, save_base_name
+from tunesmith.models.methods import add_adapter
+from tunesmith.models.start import save_base_name
 from tunesmith.models.tokenizer import train_tokenizer
 from tunesmith.sources import Resolver
 from tunesmith.training.objective import collator_of, token_loss
@@ -252,8 +253,7 @@ def test_an_adapter_its_merged_model_and_its_base(tokenizer: Tokenizer, tmp_path
     save(wild_model("llama", tokenizer), tokenizer, start)
     method = {"lora": {"rank": 2}}
     job = make_job(tmp_path, ROWS, model={"source": str(start)}, method=method)
-    assert job.spec.method.lora is not None
-    adapted = add_lora(LlamaForCausalLM.from_pretrained(start), job.spec.method.lora, seed=0)
+    adapted = add_adapter(LlamaForCausalLM.from_pretrained(start), job.spec.method, seed=0)
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:  # zero at the start: the adapter would change nothing
             torch.nn.init.normal_(parameter, std=0.05)

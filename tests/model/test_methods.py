@@ -1,17 +1,22 @@
 """Adapters: plain, on quantized weights, merged; and what a run leaves of them."""
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.model.conftest import Run, Trained
 from tests.model.jobs import STEPS, job_of
 from tests.model.processes import train
 from tunesmith.api.pod import RunFolder
-from tunesmith.models.load import ModelLocation, load_model
+from tunesmith.models.load import ModelLocation, load_model, load_tokenizer
 from tunesmith.models.start import start_tokenizer, trainable_model
 from tunesmith.sources import Resolver
 
@@ -23,12 +28,6 @@ def logits_of(model: torch.nn.Module) -> Tensor:
     with torch.no_grad():
         logits: Tensor = model.eval()(input_ids=IDS, use_cache=False).logits
     return logits
-
-
-@pytest.fixture(scope="session")
-def base(reference: Run) -> Path:
-    """The model of another run."""
-    return reference.folder.model
 
 
 @pytest.fixture(scope="session")
@@ -106,6 +105,97 @@ def test_quantized_weights_carry_adapters(trained: Trained, base: Path, rows: Pa
     assert validation == sorted(validation, reverse=True)
     weights = load_file(run.folder.model / "model.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}, "merged into the whole base"
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "stabilized": {"lora": LORA | {"rankStabilized": True}},
+    "DoRA": {"lora": LORA | {"dora": True}},
+    "AdaLoRA": {"adalora": {"initialRank": 6, "targetRank": 3}},
+    "prefix": {"prefix": {"tokens": 4}},
+    "P-tuning": {"ptuning": {"tokens": 4, "hiddenSize": 16}},
+}
+
+
+@pytest.mark.parametrize("method", [VARIANTS["stabilized"], VARIANTS["DoRA"]], ids=["stabilized", "DoRA"])
+def test_variants_start_as_the_base_and_merge_into_it(
+    method: dict[str, Any], trained: Trained, base: Path, rows: Path
+) -> None:
+    spec = job_of(rows, base=base, method=method).spec
+    fresh = trainable_model(spec, Resolver(), load_tokenizer(ModelLocation(str(base))))
+    plain = load_model(ModelLocation(str(base)), torch.float32)
+    torch.testing.assert_close(logits_of(fresh), logits_of(plain), rtol=1e-6, atol=1e-6)
+
+    run = trained(base=base, method={"lora": method["lora"] | {"merge": True}}, learningRate=1e-2)
+    assert len(run.losses()) == STEPS
+    merged = load_model(ModelLocation(str(run.folder.model)), torch.float32)
+    unmerged = PeftModel.from_pretrained(plain, str(run.folder.adapter))
+    torch.testing.assert_close(logits_of(merged), logits_of(unmerged), rtol=1e-5, atol=1e-5)
+    assert (logits_of(merged) - logits_of(fresh)).norm() > 1e-2 * logits_of(fresh).norm()
+
+
+def test_the_scale_of_high_ranks_is_that_of_the_paper(base: Path, rows: Path) -> None:
+    spec = job_of(rows, base=base, method=VARIANTS["stabilized"]).spec
+    model: Any = trainable_model(spec, Resolver(), load_tokenizer(ModelLocation(str(base))))
+    scales = {module.scaling["default"] for module in model.modules() if hasattr(module, "lora_A")}
+    assert scales == {16 / 4**0.5}
+
+
+@pytest.mark.parametrize(
+    ("kind", "variant"),
+    [(kind, variant) for kind in ("nf4", "int8") for variant in VARIANTS if (kind, variant) != ("int8", "DoRA")],
+)
+def test_every_method_is_trained_on_a_quantized_base(kind: str, variant: str, trained: Trained, base: Path) -> None:
+    method = VARIANTS[variant]
+    run = trained(base=base, method=method, quantization={"type": kind}, learningRate=1e-2, maxSteps=4, epochs=None)
+    whole = trained(base=base, method=method, learningRate=1e-2, maxSteps=4, epochs=None)
+    assert run.losses() == pytest.approx(whole.losses(), rel=2e-2), "the rounding of the base's weights"
+    assert run.losses() != pytest.approx(whole.losses(), rel=1e-7), "it is quantized"
+    mine, theirs = (load_file(r.folder.model / "adapter_model.safetensors") for r in (run, whole))
+    assert mine.keys() == theirs.keys()
+    assert all(tensor.isfinite().all() for tensor in mine.values())
+
+
+def test_eight_bits_pass_gradients_on(base: Path, rows: Path) -> None:
+    """Those of the adapters, on a CPU, through every quantized layer; close to those of the base in full precision."""
+    from bitsandbytes.nn import Linear8bitLt
+
+    gradients = []
+    for quantization in (None, {"type": "int8"}):
+        spec = job_of(rows, base=base, lora=LORA, quantization=quantization).spec
+        model: Any = trainable_model(spec, Resolver(), load_tokenizer(ModelLocation(str(base))))
+        layers = [module for module in model.modules() if isinstance(module, Linear8bitLt)]
+        assert len(layers) == (2 * 7 if quantization else 0)
+        assert {layer.weight.dtype for layer in layers} <= {torch.int8}
+        model(input_ids=IDS, labels=IDS).loss.backward()
+        found = {name: p.grad for name, p in model.named_parameters() if "lora_B" in name}
+        assert all(gradient.abs().sum() > 0 for gradient in found.values())
+        gradients.append(torch.cat([gradient.flatten() for gradient in found.values()]))
+    assert (gradients[0] - gradients[1]).norm() < 0.1 * gradients[0].norm()
+
+
+def test_a_run_says_how_few_weights_it_trains(adapted: Run) -> None:
+    summary = json.loads(adapted.folder.data.read_text())
+    weights = load_file(adapted.folder.model / "adapter_model.safetensors").values()
+    assert summary["trainable_parameters"] == sum(tensor.numel() for tensor in weights)
+    log = (adapted.folder.logs / "worker-0.log").read_text()
+    total = summary["total_parameters"]
+    assert f"{summary['trainable_parameters']:,} trainable parameters of {total:,}, " in log
+
+
+def test_an_adapter_that_does_not_fit_its_base_is_refused(adapted: Run, base: Path, rows: Path, tmp_path: Path) -> None:
+    """The base was replaced by a wider one after the adapter had been trained."""
+    adapter = tmp_path / "adapter"
+    shutil.copytree(adapted.folder.model, adapter)
+    wider = tmp_path / "wider"
+    LlamaForCausalLM(LlamaConfig.from_pretrained(base, intermediate_size=128)).save_pretrained(wider)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(wider)}))
+    (outcome,) = train(job_of(rows, base=adapter), RunFolder(tmp_path / "run"))
+    assert (outcome.reason, outcome.message) == (
+        "InvalidInput",
+        f"{adapter}: spec.model.source: does not fit its base {wider}: model.layers.0.mlp.down_proj is [32, 128] "
+        "there, and the adapter's lora_A.weight is [4, 64]",
+    )
 
 
 def test_layers_are_chosen_by_a_regular_expression(trained: Trained, base: Path) -> None:

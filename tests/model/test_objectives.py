@@ -10,10 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from tests.model.conftest import Run
+from tests.model.conftest import Run, back_to
 from tests.model.jobs import STEPS, body_of, write_rows
 from tests.model.processes import train
-from tests.model.test_checkpoints import back_to
 from tunesmith.api.job import FineTuneJob
 from tunesmith.api.load import InputError
 from tunesmith.api.pod import RunFolder

@@ -140,6 +140,34 @@ class FineTuneJobSpec(Schema):
             field="scaling.deepspeed",
         ),
         Rule(
+            cel="!has(self.method.lora) || !self.method.lora.dora || !has(self.model.quantization) || "
+            "self.model.quantization.type != 'int8'",
+            message="dora does not go with weights in int8; use nf4, or lora without dora",
+            holds=lambda s: (
+                s.method.lora is None
+                or not s.method.lora.dora
+                or s.model.quantization is None
+                or s.model.quantization.type != "int8"
+            ),
+            field="method.lora.dora",
+        ),
+        Rule(
+            cel="(!has(self.method.prefix) && !has(self.method.ptuning)) || (!has(self.scaling.deepspeed) && "
+            "!has(self.scaling.fsdp) && self.scaling.tensorParallel == 1)",
+            message="prefix and ptuning are not sharded: drop deepspeed, fsdp and tensorParallel, or use lora",
+            holds=lambda s: (
+                (s.method.prefix is None and s.method.ptuning is None)
+                or (s.scaling.deepspeed is None and s.scaling.fsdp is None and s.scaling.tensor_parallel == 1)
+            ),
+            field="scaling",
+        ),
+        Rule(
+            cel="!has(self.method.prefix) || !self.training.gradientCheckpointing",
+            message="does not go with method.prefix, whose keys and values would be added twice; use ptuning or lora",
+            holds=lambda s: s.method.prefix is None or not s.training.gradient_checkpointing,
+            field="training.gradientCheckpointing",
+        ),
+        Rule(
             cel="!has(self.training.earlyStopping) || has(self.dataset.validation)",
             message="training.earlyStopping needs dataset.validation",
             holds=lambda s: s.training.early_stopping is None or s.dataset.validation is not None,

@@ -65,9 +65,9 @@ class AdaLoraMethod(Schema):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            cel="self.targetRank <= self.initialRank",
-            message="should be at most initialRank: ranks are only given up",
-            holds=lambda m: m.target_rank <= m.initial_rank,
+            cel="self.targetRank < self.initialRank",
+            message="should be below initialRank: ranks are only given up",
+            holds=lambda m: m.target_rank < m.initial_rank,
             field="targetRank",
         ),
         Rule(

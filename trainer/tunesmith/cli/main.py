@@ -16,6 +16,7 @@ COMMANDS = {
     "run": "train and evaluate here what a file describes",
     "validate": "check a file without running it",
     "evaluate": "evaluate a run's model on its test set",
+    "adapters": "combine adapters, or merge one into its base",
     "train": "what a RayJob's driver runs",
     "submit": "what a RayJob's submitter runs",
 }

@@ -92,6 +92,10 @@ class DataSummary:
     """What a user should know before the first step."""
     total_steps: int = 0
     """Optimizer steps of the whole run."""
+    trainable_parameters: int = 0
+    """Weights that are trained."""
+    total_parameters: int = 0
+    """Weights of the model, without what the method adds to it."""
 
     @classmethod
     def read(cls, fields: dict[str, Any]) -> Self:

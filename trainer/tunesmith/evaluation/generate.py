@@ -8,6 +8,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from tunesmith.evaluation.batches import in_batches
 from tunesmith.models.kind import start_token
+from tunesmith.models.prompts import bare_model, continue_prompted, reads_embeddings, virtual_tokens
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,13 @@ def generate_answers(
         batch_size: rows at once.
         progress: is told how many rows are done.
     """
-    own = model.generation_config
+    bare = bare_model(model)
+    own = bare.generation_config
     stops = stop_tokens(own, tokenizer)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     separate = bool(model.config.is_encoder_decoder)
+    if context is not None:
+        context -= virtual_tokens(model)
     room = [_room(max_new_tokens, context, len(prompt), separate) for prompt in prompts]
     answerable = [row for row, prompt in enumerate(prompts) if prompt and room[row] > 0]
     tokens: list[list[int]] = [[] for _ in prompts]
@@ -73,12 +77,12 @@ def generate_answers(
         progress(len(finished))
 
     pad = int(tokenizer.pad_token_id)
-    model.generation_config = GenerationConfig(
+    bare.generation_config = GenerationConfig(
         do_sample=False,
         use_cache=True,
         eos_token_id=sorted(stops),
         pad_token_id=pad,
-        decoder_start_token_id=start_token(model) if separate else None,
+        decoder_start_token_id=start_token(bare) if separate else None,
     )
     try:
         while waiting := [row for row in answerable if row not in finished]:
@@ -86,7 +90,7 @@ def generate_answers(
             waiting.sort(key=lambda row: -(len(prompts[row]) + len(tokens[row])))
             batch_size = in_batches(waiting, batch_size, answer)
     finally:
-        model.generation_config = own
+        bare.generation_config = own
     decoded = tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     texts = [decoded[row] if row in finished else None for row in range(len(prompts))]
     return Answers(texts, unfinished, batch_size)
@@ -124,7 +128,11 @@ def _continue(model: PreTrainedModel, prompts: Sequence[Sequence[int]], limit: i
     width = max(map(len, prompts))
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    output = model.generate(input_ids=ids.to(model.device), attention_mask=mask.to(model.device), max_new_tokens=limit)
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    if reads_embeddings(model):
+        answers: list[list[int]] = continue_prompted(model, ids, mask, limit).tolist()
+        return answers
+    output = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=limit)
     new: list[list[int]] = output[:, width:].tolist()
     return new
 

@@ -8,10 +8,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.pod import RunFolder
-from tunesmith.models.load import locate
-from tunesmith.models.start import add_lora, base_model, save_base_name
+from tunesmith.models.load import locate, own_dtype
+from tunesmith.models.methods import add_adapter, merges
+from tunesmith.models.start import base_model, save_base_name
 from tunesmith.sources import Resolver
 from tunesmith.training.checkpoint import read_part
+from tunesmith.training.ranks import keep_only_used_ranks
 from tunesmith.training.state import load_weights
 
 
@@ -25,32 +27,21 @@ def export_model(
     """
     weights = read_part(checkpoint, "weights")
     base = base_model(spec, resolver, tokenizer, torch.float32)
-    dtype = _own_dtype(spec, resolver)
-    if spec.method.lora is None:
+    dtype = own_dtype(locate(spec.model, resolver)) if spec.model.source is not None else torch.float32
+    if spec.method.full is not None:
         load_weights(base, weights)
         _write(base.to(dtype), tokenizer, folder.model)
         return
-    adapted = add_lora(base, spec.method.lora, spec.training.seed)
+    adapted = add_adapter(base, spec.method, spec.training.seed)
     load_weights(adapted, weights)
+    if spec.method.adalora is not None:
+        keep_only_used_ranks(adapted)
     location = locate(spec.model, resolver)
-    target = folder.adapter if spec.method.lora.merge else folder.model
+    target = folder.adapter if merges(spec.method) else folder.model
     _write(adapted, tokenizer, target, save_embedding_layers=False)  # by default the Hub is asked whether they grew
     save_base_name(target, location.name, location.revision)
-    if spec.method.lora.merge:
+    if merges(spec.method):
         _write(adapted.merge_and_unload().to(dtype), tokenizer, folder.model)
-
-
-def _own_dtype(spec: FineTuneJobSpec, resolver: Resolver) -> torch.dtype:
-    """The type of the weights in the base's files; fp32 for a new model."""
-    if spec.model.source is None:
-        return torch.float32
-    from transformers import AutoConfig
-
-    location = locate(spec.model, resolver)
-    while location.adapter_base is not None:
-        location = location.adapter_base
-    dtype = AutoConfig.from_pretrained(location.name, revision=location.revision).dtype
-    return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
 def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, target: Path, **options: bool) -> None:

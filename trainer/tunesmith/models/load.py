@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.api.load import InputError, Problem
 from tunesmith.api.model import ModelSpec, Quantization
@@ -33,9 +33,9 @@ class ModelLocation:
         """The base that a folder with only an adapter belongs to."""
         if not (Path(self.name) / "adapter_config.json").exists():
             return None
-        from peft import PeftConfig
+        from tunesmith.models.adapters import read_config
 
-        config = PeftConfig.from_pretrained(self.name)
+        config = read_config(Path(self.name))
         return ModelLocation(str(config.base_model_name_or_path), config.revision)
 
 
@@ -87,7 +87,8 @@ def load_model(
     kind: ModelKind = "decoder",
     frozen: bool = False,
 ) -> PreTrainedModel:
-    """A model for training or evaluation; a folder with an adapter is loaded as its base with the adapter merged.
+    """A model for training or evaluation; a folder with an adapter is loaded as its base with the adapter merged,
+    or, where that is no change of weights (prefix, ptuning), beside it.
 
     Weights that its files lack, such as the output of an encoder that was made for embeddings, start at random, always
     at the same values.
@@ -95,7 +96,7 @@ def load_model(
     Args:
         location: where it is.
         dtype: type of the weights, or "auto" for that of the files.
-        quantization: loads the linear layers in 4 bits.
+        quantization: loads the linear layers in fewer bits.
         kind: which kind of model the objective needs.
         frozen: whether its weights are not trained, and so must all be there.
 
@@ -104,17 +105,16 @@ def load_model(
     """
     base = location.adapter_base
     if base is not None:
-        from peft import PeftModel
+        from tunesmith.models.adapters import attach, merged
 
         if quantization is not None:
             message = "is an adapter; to quantize its model, set method.lora.merge in the job that trains it"
             raise InputError(Problem(message, PLACE))
-        adapted = PeftModel.from_pretrained(load_model(base, dtype, kind=kind), location.name)
-        merged: PreTrainedModel = adapted.merge_and_unload()
-        return merged
+        return merged(attach(load_model(base, dtype, kind=kind), base.name, Path(location.name)))
     bits = quantization and BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type=quantization.type,
+        load_in_4bit=quantization.type == "nf4",
+        load_in_8bit=quantization.type == "int8",
+        bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=quantization.double_quantization,
         bnb_4bit_compute_dtype=dtype if isinstance(dtype, torch.dtype) else torch.float32,
     )
@@ -157,6 +157,14 @@ def _keep_trainable(model: PreTrainedModel) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+
+
+def own_dtype(location: ModelLocation) -> torch.dtype:
+    """The type of the weights in a model's files, or in those of an adapter's base."""
+    while location.adapter_base is not None:
+        location = location.adapter_base
+    dtype = AutoConfig.from_pretrained(location.name, revision=location.revision).dtype
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
 def _device() -> int | str:

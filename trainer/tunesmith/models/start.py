@@ -8,14 +8,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
-from tunesmith.api.method import LoraMethod
 from tunesmith.api.pod import RunFolder
 from tunesmith.data.encode import whole_text
 from tunesmith.data.rows import Row
 from tunesmith.data.sample import spread_sample
 from tunesmith.models.build import build_model
-from tunesmith.models.kind import refuse_other_kind, task_type
+from tunesmith.models.kind import refuse_other_kind
 from tunesmith.models.load import load_model, load_tokenizer, locate
+from tunesmith.models.methods import add_adapter
+from tunesmith.models.prompts import virtual_tokens
 from tunesmith.models.tokenizer import train_tokenizer
 from tunesmith.sources import Resolver
 
@@ -46,13 +47,20 @@ def base_model(
     """The model that training starts from, unquantized."""
     if spec.model.config is not None:
         return build_model(spec.model.config, tokenizer, spec.training.seed)
-    kind, frozen = spec.objective.kind, spec.method.full is None
-    return load_model(locate(spec.model, resolver), dtype, kind=kind, frozen=frozen)
+    location, kind = locate(spec.model, resolver), spec.objective.kind
+    model = load_model(location, dtype, kind=kind, frozen=spec.method.full is None)
+    if virtual_tokens(model):
+        assert location.adapter_base is not None
+        message = (
+            f"is a prefix or a prompt, which no weights can hold; start from its base, {location.adapter_base.name},"
+        )
+        raise InputError(Problem(f"{message} instead", "spec.model.source"))
+    return model
 
 
 def trainable_model(spec: FineTuneJobSpec, resolver: Resolver, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """The model with the weights that are trained, in fp32; frozen weights are in the type of the matrix products."""
-    if spec.method.lora is None:
+    if spec.method.full is not None:
         return base_model(spec, resolver, tokenizer, torch.float32)
     dtype = DTYPES[spec.training.precision]
     if spec.model.quantization is not None:
@@ -60,30 +68,7 @@ def trainable_model(spec: FineTuneJobSpec, resolver: Resolver, tokenizer: PreTra
         model = load_model(where, dtype, spec.model.quantization, kind, frozen=True)
     else:
         model = base_model(spec, resolver, tokenizer, dtype)
-    return add_lora(model, spec.method.lora, spec.training.seed)
-
-
-def add_lora(model: PreTrainedModel, lora: LoraMethod, seed: int) -> PreTrainedModel:
-    """Freezes a model and adds low-rank adapters in fp32; they start as the identity."""
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-
-    if getattr(model, "is_quantized", False):
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type=task_type(model),
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            adapted: PreTrainedModel = get_peft_model(model, config, autocast_adapter_dtype=True)
-        except ValueError as error:
-            message = f"{lora.target_modules!r} matches no layer: {str(error).splitlines()[0]}"
-            raise InputError(Problem(message, "spec.method.lora.targetModules")) from None
-    return adapted
+    return add_adapter(model, spec.method, spec.training.seed)
 
 
 def save_base_name(adapter: Path, name: str, revision: str | None) -> None:

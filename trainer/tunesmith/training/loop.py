@@ -24,6 +24,8 @@ from tunesmith.data.tokenized import TokenizedRows
 from tunesmith.training import checkpoint
 from tunesmith.training.checkpoint import Position
 from tunesmith.training.failures import LossDivergedError, StopRequestedError
+from tunesmith.training.pull import L2Pull
+from tunesmith.training.ranks import Ranks
 from tunesmith.training.schedule import rate_factor
 from tunesmith.training.state import gather_state
 from tunesmith.training.strategy import only_last_synchronises, sum_over_workers
@@ -49,6 +51,8 @@ class Trainer:
     collator: Collator
     telemetry: Telemetry | None
     """Of the first worker."""
+    method: L2Pull | Ranks | None = None
+    """What the method does beside the loss, once a step."""
 
     def run(self, position: Position) -> Position:
         """Trains from a position to the end.
@@ -107,6 +111,7 @@ class Trainer:
                 accelerator.backward(loss * (accelerator.num_processes / targets))
             total[0] += loss.detach()
 
+        figures = self._add_method_gradient()
         norm = self._clip()
         total[1] = float(accelerator.is_main_process and self.folder.stop_request.exists())
         loss_sum, stop = sum_over_workers(accelerator, total).tolist()
@@ -117,6 +122,8 @@ class Trainer:
                 "lower training.learningRate or training.maxGradNorm, or look at these rows"
             )
         self.optimizer.step()  # under DeepSpeed the last backward has done it
+        if self.method is not None and math.isfinite(norm):
+            figures |= self.method.after_step(position.step + 1)
         self.optimizer.zero_grad()
 
         tokens = int(self.data.train.lengths[rows].sum())
@@ -129,8 +136,15 @@ class Trainer:
             }
         )
         seconds = time.perf_counter() - started
-        figures = {"loss": mean, "learning_rate": rate, "gradient_norm": norm, "tokens_per_second": tokens / seconds}
+        figures |= {"loss": mean, "learning_rate": rate, "gradient_norm": norm, "tokens_per_second": tokens / seconds}
         return after, {"step": after.step, "time": time.time(), "tokens": after.tokens, **figures, "stop": stop}
+
+    def _add_method_gradient(self) -> dict[str, float]:
+        """Adds what the method adds to the loss; once a step, and so after the workers have exchanged gradients."""
+        if self.method is None:
+            return {}
+        scaler = self.accelerator.scaler
+        return self.method.add_gradient(scaler.get_scale() if scaler is not None else 1.0)
 
     def _clip(self) -> float:
         """Scales the gradient down to maxGradNorm and returns its norm before."""
@@ -177,6 +191,7 @@ class Trainer:
     def save(self, position: Position) -> None:
         """Writes a checkpoint; every worker takes part, the first one writes."""
         state = gather_state(self.accelerator, self.model, self.optimizer)
+        state |= self.method.state() if self.method is not None else {}
         if self.accelerator.is_main_process:
             checkpoint.save(self.folder, position, state, self.training.checkpoint.keep)
 

@@ -24,6 +24,8 @@ from tunesmith.data.prepare import TrainingData, prepare_data
 from tunesmith.models.attention import use_packed_attention
 from tunesmith.models.export import export_model
 from tunesmith.models.kind import first_position
+from tunesmith.models.parameters import ParameterCount, count_parameters
+from tunesmith.models.prompts import virtual_tokens
 from tunesmith.models.start import start_tokenizer, trainable_model
 from tunesmith.sources import Resolver
 from tunesmith.training import checkpoint
@@ -31,6 +33,8 @@ from tunesmith.training.checkpoint import Position
 from tunesmith.training.failures import StopRequestedError, outcome_of
 from tunesmith.training.loop import Trainer
 from tunesmith.training.objective import collator_of, token_loss
+from tunesmith.training.pull import L2Pull, copy_of_trained
+from tunesmith.training.ranks import Ranks
 from tunesmith.training.state import load_weights, scatter_state
 from tunesmith.training.strategy import first_worker_first, make_accelerator, make_optimizer, prepare
 from tunesmith.training.telemetry import Telemetry
@@ -107,12 +111,13 @@ def _train(assignment: Assignment) -> Outcome:
         data = prepare_data(rows, tokenizer, folder.tokens, first, lambda: _heed_stop_request(folder))
     model = trainable_model(spec, assignment.resolver, tokenizer)
     refuse_too_long(spec, model)
+    parameters = count_parameters(model)
 
     resumed = _resume_point(folder, data)
     trainer, position = _make_trainer(assignment, accelerator, model, tokenizer, data, resumed)
     if resumed is not None:
         log.info("goes on from step %d of %d", position.step, trainer.plan.total_steps)
-    _describe(assignment, trainer, data)
+    _describe(assignment, trainer, data, parameters)
     with closing(trainer.ahead):
         position = trainer.run(position)
 
@@ -144,7 +149,7 @@ def refuse_too_long(spec: FineTuneJobSpec, model: PreTrainedModel) -> None:
     """Refuses rows that are longer than the model's positions reach."""
     longest = getattr(model.config, "max_position_embeddings", None)
     if longest is not None:
-        longest -= first_position(model)
+        longest -= first_position(model) + virtual_tokens(model)
     if longest is not None and spec.training.max_length > longest:
         message = f"is {spec.training.max_length}, but the model reaches {longest} tokens; lower it"
         raise InputError(Problem(message, "spec.training.maxLength"))
@@ -177,6 +182,7 @@ def _make_trainer(
         model.enable_input_require_grads()
     collator = collator_of(spec, model, tokenizer, spec.packed)
     state = checkpoint.read_state(folder.checkpoints / f"step-{resumed.step:08d}") if resumed else None
+    start = copy_of_trained(model) if spec.method.full is not None and spec.method.full.l2_pull > 0 else {}
     if state is not None:
         load_weights(model, state["weights"])
     prepared, optimizer = prepare(accelerator, model, make_optimizer(model, spec))
@@ -186,11 +192,17 @@ def _make_trainer(
             accelerator.scaler.load_state_dict({**accelerator.scaler.state_dict(), "scale": resumed.loss_scale})
     position = resumed or Position.model_validate({"dataDigest": data.digest})
     plan = EpochPlan.of(spec.training, *data.sets, weights=data.weights)
+    bare = accelerator.unwrap_model(prepared)
+    method: L2Pull | Ranks | None = None
+    if start and spec.method.full is not None:
+        method = L2Pull(spec.method.full.l2_pull, bare, start)
+    elif spec.method.adalora is not None:
+        method = Ranks(spec.method.adalora, bare, plan.total_steps, state)
     telemetry = Telemetry(folder.metrics, plan.total_steps, position.step) if accelerator.is_main_process else None
     if telemetry is not None and assignment.metrics_port is not None:
         telemetry.serve(assignment.metrics_port)
     trainer = Trainer(
-        training=spec.training,
+        training=spec.training.model_copy(update={"packing": spec.packed}),
         overrides=assignment.overrides,
         accelerator=accelerator,
         model=prepared,
@@ -201,25 +213,30 @@ def _make_trainer(
         folder=folder,
         collator=collator,
         telemetry=telemetry,
+        method=method,
     )
     return trainer, position
 
 
-def _describe(assignment: Assignment, trainer: Trainer, data: TrainingData) -> None:
+def _describe(assignment: Assignment, trainer: Trainer, data: TrainingData, parameters: ParameterCount) -> None:
     """Writes what is known before the first step: for the progress display, the report and the log."""
     if not trainer.accelerator.is_main_process:
         return
-    summary = replace(data.summary, total_steps=trainer.plan.total_steps)
+    summary = replace(
+        data.summary,
+        total_steps=trainer.plan.total_steps,
+        trainable_parameters=parameters.trained,
+        total_parameters=parameters.total,
+    )
     partial = assignment.folder.data.with_suffix(".partial")  # the progress display reads it as soon as it is there
     partial.write_text(json.dumps(asdict(summary)), encoding="utf-8")
     partial.replace(assignment.folder.data)
-    trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     log.info(
-        "strategy %s, %d workers, %s; %d trainable parameters; %d rows, %d tokens, %d truncated, %d dropped; %d steps",
+        "strategy %s, %d workers, %s; %s; %d rows, %d tokens, %d truncated, %d dropped; %d steps",
         trainer.accelerator.distributed_type.value,
         trainer.accelerator.num_processes,
         type(trainer.model).__name__,
-        trained,
+        parameters,
         summary.train_rows,
         summary.train_tokens,
         summary.truncated,
