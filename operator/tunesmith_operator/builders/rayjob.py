@@ -39,8 +39,10 @@ def ray_job(run: Run, settings: Settings) -> dict[str, Any]:
 
 
 def _cluster(run: Run, settings: Settings) -> dict[str, Any]:
-    """With one worker the head is that worker; with more it runs none."""
-    workers = run.job.spec.scaling.workers
+    """With one worker the head is that worker; with more it runs none. A search has as many for each trial that trains
+    at the same time."""
+    search = run.job.spec.search
+    workers = run.job.spec.scaling.workers * (search.concurrency if search is not None else 1)
     if workers == 1:
         template = pod_template(run, settings, "head", worker_resources(run), metrics=True)
         head = {"rayStartParams": _worker_params(run), "template": template}

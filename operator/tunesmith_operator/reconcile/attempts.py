@@ -8,7 +8,7 @@ from tunesmith.api.status import Attempt, Progress
 from tunesmith_operator.builders.config import config_map
 from tunesmith_operator.builders.rayjob import ray_job
 from tunesmith_operator.names import CONTENT_HASH
-from tunesmith_operator.reconcile import diagnosis, validation
+from tunesmith_operator.reconcile import diagnosis, sizing, validation
 from tunesmith_operator.reconcile.decision import Decision, timestamp
 from tunesmith_operator.reconcile.ending import (
     Ending,
@@ -250,6 +250,8 @@ def _create(run: Run, seen: Observed, decision: Decision, settings: Settings) ->
     decision.attempts.append(
         Attempt(number=run.attempt, ray_job=name, start_time=timestamp(began), overrides=run.overrides)
     )
+    if run.attempt == 1:
+        sizing.warn(job, seen, decision)
     if decision.artifacts is None:
         decision.artifacts = Artifacts(folder=run.folder)
         decision.spec_hash = identity_hash(job.spec)

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel
+from pydantic.alias_generators import to_snake
 
 from tunesmith.api.base import GROUP, VERSION, Schema
 from tunesmith.api.job import IMMUTABLE_FIELDS, FineTuneJob, FineTuneJobSpec
@@ -26,7 +27,7 @@ def fine_tune_job_crd() -> dict[str, Any]:
     started = "has(oldSelf.status) && has(oldSelf.status.attempts) && oldSelf.status.attempts.size() > 0"
     immutable = [
         {
-            "rule": f"!({started}) || self.spec.{field} == oldSelf.spec.{field}",
+            "rule": f"!({started}) || {_same(field)}",
             "message": "cannot change once the job has started: make a new job",
             "fieldPath": f".spec.{field}",
         }
@@ -86,6 +87,14 @@ def fine_tune_job_crd() -> dict[str, Any]:
             ],
         },
     }
+
+
+def _same(field: str) -> str:
+    """That a field of the spec is as it was; an optional one may be there or not."""
+    same = f"self.spec.{field} == oldSelf.spec.{field}"
+    if FineTuneJobSpec.model_fields[to_snake(field)].default is not None:
+        return same
+    return f"(has(self.spec.{field}) == has(oldSelf.spec.{field}) && (!has(self.spec.{field}) || {same}))"
 
 
 def _column(name: str, kind: str, path: str, description: str = "", wide: bool = False) -> dict[str, Any]:

@@ -6,7 +6,10 @@ from typing import Any
 
 from tunesmith.api.job import IMMUTABLE_FIELDS, FineTuneJobSpec
 
-RESULT_NEUTRAL = {"training": ("microBatchSize", "packing", "gradientCheckpointing", "logEverySteps")}
+RESULT_NEUTRAL = {
+    "training": ("microBatchSize", "packing", "gradientCheckpointing", "logEverySteps"),
+    "search": ("concurrency",),
+}
 """Fields that change memory and speed only, so that a run may resume with other values."""
 
 
@@ -15,7 +18,8 @@ def identity_fields(spec: FineTuneJobSpec) -> dict[str, Any]:
     full = spec.model_dump(mode="json")
     fields = {name: full[name] for name in IMMUTABLE_FIELDS}
     for name, neutral in RESULT_NEUTRAL.items():
-        fields[name] = {key: value for key, value in fields[name].items() if key not in neutral}
+        if fields[name] is not None:
+            fields[name] = {key: value for key, value in fields[name].items() if key not in neutral}
     return fields
 
 

@@ -11,6 +11,7 @@ from tunesmith.api.evaluation import EvaluationSpec
 from tunesmith.api.method import Method
 from tunesmith.api.model import ModelSpec
 from tunesmith.api.objective import Objective
+from tunesmith.api.search import SearchSpec
 from tunesmith.api.source import DnsSubdomain
 from tunesmith.api.status import JobStatus
 from tunesmith.api.training import TrainingSpec
@@ -46,6 +47,8 @@ class FineTuneJobSpec(Schema):
     """Which weights are trained."""
     training: TrainingSpec = TrainingSpec()
     """The optimisation."""
+    search: SearchSpec | None = None
+    """Trains with several values of some fields, and keeps the best."""
     evaluation: EvaluationSpec | None = None
     """The evaluation that follows; without it the job is complete once it has trained."""
     scaling: ScalingSpec = ScalingSpec()
@@ -173,6 +176,11 @@ class FineTuneJobSpec(Schema):
             holds=lambda s: s.training.early_stopping is None or s.dataset.validation is not None,
         ),
         Rule(
+            cel="!has(self.search) || has(self.dataset.validation)",
+            message="search needs dataset.validation: trials are compared by the loss on it",
+            holds=lambda s: s.search is None or s.dataset.validation is not None,
+        ),
+        Rule(
             cel="!(self.training.precision in ['fp16', 'tf32']) || (has(self.scaling.resources) && "
             "has(self.scaling.resources.nvidia__dot__com__slash__gpu))",
             message="fp16 and tf32 need a GPU (scaling.resources nvidia.com/gpu: 1); use bf16 or fp32 on a CPU",
@@ -220,7 +228,7 @@ class FineTuneJobSpec(Schema):
         return self.objective.instruction is not None or text_to_text
 
 
-IMMUTABLE_FIELDS = ("model", "dataset", "objective", "method", "training")
+IMMUTABLE_FIELDS = ("model", "dataset", "objective", "method", "training", "search")
 """The parts of a spec that decide what a run means; fixed once it has started."""
 
 

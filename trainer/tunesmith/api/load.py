@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from tunesmith.api.base import API_VERSION, Schema
-from tunesmith.api.job import FineTuneJob
+from tunesmith.api.job import FineTuneJob, FineTuneJobSpec
+from tunesmith.api.trials import extremes, field_problem, with_values
 
 Where = Literal["local", "cluster"]
 
@@ -174,7 +175,22 @@ def check(data: dict[str, Any], where: Where) -> list[Problem]:
     except ValidationError as error:
         problems = (_problem(FineTuneJob, details) for details in error.errors(include_url=False))
         return list(dict.fromkeys(problems))
-    return [] if where == "local" else list(_cluster_problems(job, ""))
+    found = list(_search_problems(data, job.spec))
+    return found if where == "local" else [*found, *_cluster_problems(job, "")]
+
+
+def _search_problems(data: dict[str, Any], spec: FineTuneJobSpec) -> Iterator[Problem]:
+    """What is wrong with the fields of spec.search, and with each of their values, one by one."""
+    for index, parameter in enumerate(spec.search.parameters if spec.search else ()):
+        place = f"spec.search.parameters[{index}]"
+        wrong = field_problem(spec, parameter.field)
+        if wrong is not None:
+            yield Problem(wrong, f"{place}.field")
+            continue
+        for value in extremes(spec, parameter):
+            tried = {**data, "spec": with_values(data["spec"], {parameter.field: value})}
+            for problem in check(tried, "local"):
+                yield Problem(f"{value!r} does not go: {problem}", f"{place}.{parameter.kind}")
 
 
 def _without_status(data: dict[str, Any]) -> dict[str, Any]:

@@ -60,3 +60,7 @@ class RunFolder:
         self.report = root / "report.html"
         self.lock = root / ".lock"
         self.stop_request = root / ".stop"
+        self.hold = root / ".hold"
+        self.trials = root / "trials"
+        self.trials_table = root / "trials.json"
+        self.trials_plot = root / "trials.png"

@@ -15,6 +15,8 @@ from tunesmith.api.load import InputError
 COMMANDS = {
     "run": "train and evaluate here what a file describes",
     "validate": "check a file without running it",
+    "estimate": "the memory that a job needs, whether it fits, and what would make it fit",
+    "find": "find a learning rate, or the largest micro-batch, for a job",
     "evaluate": "evaluate a run's model on its test set",
     "adapters": "combine adapters, or merge one into its base",
     "train": "what a RayJob's driver runs",

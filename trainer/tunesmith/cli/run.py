@@ -65,6 +65,7 @@ def in_order(jobs: list[FineTuneJob]) -> list[FineTuneJob]:
 def run_job(job: FineTuneJob, folder: RunFolder, arguments: argparse.Namespace, console: Console) -> Outcome:
     """Trains and evaluates one job, or shows what is there already if it has been done."""
     from tunesmith.cli.progress import TrainingProgress
+    from tunesmith.cli.trials_table import trials_table
     from tunesmith.launch.folder import open_folder, read_result
     from tunesmith.launch.run import train_here
     from tunesmith.sources import Resolver
@@ -78,9 +79,15 @@ def run_job(job: FineTuneJob, folder: RunFolder, arguments: argparse.Namespace, 
         outcome = read_result(folder.result)
         if outcome is not None and outcome.reason == "Succeeded" and folder.model.exists():
             console.print("has been trained already; --fresh starts over")
+        elif job.spec.search is not None:
+            from tunesmith.launch.search import search_here
+
+            outcome = search_here(job, folder, resolver, console.print)
         else:
             with TrainingProgress(folder, console):
                 outcome = train_here(job, folder, resolver, console.print)
+        if job.spec.search is not None:
+            console.print(trials_table(folder))
         if outcome.reason == "Succeeded" and job.spec.evaluation is not None:
             from tunesmith.evaluation.table import evaluation_table
 

@@ -28,6 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Trains on the Ray cluster that this process runs in, and leaves the outcome in the run's folder."""
     from tunesmith.launch.folder import FolderInUseError, open_folder, write_result
     from tunesmith.launch.run import in_thread, stop_on_signals
+    from tunesmith.launch.search import run_search
     from tunesmith.launch.workers import Placement, run_attempt
     from tunesmith.sources import Resolver
     from tunesmith.training.failures import outcome_of
@@ -40,7 +41,11 @@ def main(arguments: argparse.Namespace) -> int:
     assignment = Assignment(job, folder, resolver, run.attempt, run.overrides, METRICS_PORT)
     try:
         with open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S), stop_on_signals(folder):
-            outcome = in_thread(lambda: run_attempt(assignment, Placement(own_process=False, address="auto")))
+            placement = Placement(own_process=False, address="auto")
+            if job.spec.search is not None:
+                outcome = in_thread(lambda: run_search(assignment, placement, logging.info))
+            else:
+                outcome = in_thread(lambda: run_attempt(assignment, placement))
     except FolderInUseError as error:  # its folder is not this run's to write to
         logging.error("%s", error)
         return 1

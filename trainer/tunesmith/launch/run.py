@@ -4,10 +4,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 
 from tunesmith.api.job import FineTuneJob
-from tunesmith.api.outcome import Outcome, Overrides, next_attempt
+from tunesmith.api.outcome import Outcome, next_attempt
 from tunesmith.api.pod import RunFolder
 from tunesmith.launch.folder import write_result
 from tunesmith.launch.workers import Placement, run_attempt
@@ -28,19 +29,36 @@ def train_here(job: FineTuneJob, folder: RunFolder, resolver: Resolver, tell: Ca
         resolver: finds models and data.
         tell: is given a sentence before each further attempt.
     """
+    assignment = Assignment(job, folder, resolver)
     placement = Placement(own_process=job.spec.scaling.workers == 1)
-    overrides, attempt, failures = Overrides(), 1, 0
     with stop_on_signals(folder):
-        while True:
-            assignment = Assignment(job, folder, resolver, attempt, overrides)
-            outcome = in_thread(lambda a=assignment: run_attempt(a, placement))  # type: ignore[misc]  # binds the loop's value
-            write_result(folder, outcome)
-            retry = next_attempt(outcome.reason, overrides, job.spec.training.micro_batch_size)
-            if retry is None or outcome.reason not in _WORTH_RETRYING or failures >= job.spec.backoff_limit:
-                return outcome
-            failures += 1
-            overrides, attempt = retry.overrides, attempt + 1
-            tell(f"{outcome.reason}: {outcome.message}; attempt {attempt}: {retry.explanation}")
+        return in_thread(lambda: run_attempts(assignment, placement, tell))
+
+
+def run_attempts(
+    assignment: Assignment,
+    placement: Placement,
+    tell: Callable[[str], None],
+    worth_retrying: tuple[str, ...] = _WORTH_RETRYING,
+) -> Outcome:
+    """Attempts, until one succeeds or nothing is left to try.
+
+    Args:
+        assignment: the first attempt.
+        placement: where its workers run.
+        tell: is given a sentence before each further attempt.
+        worth_retrying: the reasons after which another attempt is made.
+    """
+    spec, failures = assignment.job.spec, 0
+    while True:
+        outcome = run_attempt(assignment, placement)
+        write_result(assignment.folder, outcome)
+        retry = next_attempt(outcome.reason, assignment.overrides, spec.training.micro_batch_size)
+        if retry is None or outcome.reason not in worth_retrying or failures >= spec.backoff_limit:
+            return outcome
+        failures += 1
+        assignment = replace(assignment, overrides=retry.overrides, attempt=assignment.attempt + 1)
+        tell(f"{outcome.reason}: {outcome.message}; attempt {assignment.attempt}: {retry.explanation}")
 
 
 def in_thread(work: Callable[[], Outcome]) -> Outcome:

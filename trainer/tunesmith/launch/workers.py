@@ -37,11 +37,14 @@ class Placement:
     """One worker, in this process (Ray Train's local mode)."""
     address: str | None = None
     """A Ray cluster to join; a new one on this machine where there is none."""
+    worker_cpus: int | None = None
+    """What a worker takes of Ray's CPUs; by default 1 on a cluster, where a pod is a worker whatever its size, and its
+    threads here."""
 
 
 def run_attempt(assignment: Assignment, placement: Placement) -> Outcome:
     """Runs all workers of an attempt to their end."""
-    assignment = _anywhere(assignment)
+    assignment = anywhere(assignment)
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     for name in ("ray.train", "ray.tune", "ray.data"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -76,7 +79,7 @@ def run_attempt(assignment: Assignment, placement: Placement) -> Outcome:
     return min(failed, key=lambda outcome: _PRECEDENCE.index(outcome.reason)) if failed else outcomes[0]
 
 
-def _anywhere(assignment: Assignment) -> Assignment:
+def anywhere(assignment: Assignment) -> Assignment:
     """The assignment with absolute paths: Ray starts workers in a working directory of its own."""
     folder = RunFolder(assignment.folder.root.absolute())
     return replace(assignment, folder=folder, resolver=assignment.resolver.absolute())
@@ -88,27 +91,33 @@ def _start_worker(config: dict[str, Any]) -> dict[str, Any]:
 
 def _scaling(assignment: Assignment, placement: Placement) -> Any:
     """What Ray Train is asked for; joins or starts a Ray cluster where workers are processes of their own."""
-    import ray
     from ray.train import ScalingConfig
 
     if placement.own_process:
         return ScalingConfig(num_workers=0)
     spec = assignment.job.spec
     joins = placement.address is not None
+    join_ray(placement.address, spec.scaling.workers)
+    return ScalingConfig(
+        num_workers=spec.scaling.workers,
+        use_gpu=torch.cuda.is_available() or spec.scaling.resources.gpu is not None,
+        resources_per_worker={"CPU": placement.worker_cpus or (1 if joins else worker_threads(spec))},
+    )
+
+
+def join_ray(address: str | None, cpus: int) -> None:
+    """Joins a Ray cluster, or starts one on this machine that has at least so many CPUs to give."""
+    import ray
+
+    joins = address is not None
     if not ray.is_initialized():
         ray.init(
-            address=placement.address,
-            num_cpus=None if joins else max(len(os.sched_getaffinity(0)), spec.scaling.workers),
+            address=address,
+            num_cpus=None if joins else max(len(os.sched_getaffinity(0)), cpus),
             include_dashboard=None if joins else False,
             logging_level=logging.ERROR,
             log_to_driver=joins,  # here the run's folder has the workers' logs
         )
-    return ScalingConfig(
-        num_workers=spec.scaling.workers,
-        use_gpu=torch.cuda.is_available() or spec.scaling.resources.gpu is not None,
-        # on a cluster a pod is a worker, whatever its size
-        resources_per_worker={"CPU": 1 if joins else worker_threads(spec)},
-    )
 
 
 def _notes(folder: RunFolder, attempt: int) -> list[Outcome]:

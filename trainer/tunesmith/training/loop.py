@@ -78,6 +78,8 @@ class Trainer:
             self._tell(position, record, time.perf_counter() - started, finished)
             if saving or stopping:
                 self.save(position)
+            if saving and not finished:
+                self._wait_for_leave(position.step)
             if stopping and not finished:
                 raise StopRequestedError(
                     f"stopped on request after step {position.step}; run again to go on from there"
@@ -194,6 +196,14 @@ class Trainer:
         state |= self.method.state() if self.method is not None else {}
         if self.accelerator.is_main_process:
             checkpoint.save(self.folder, position, state, self.training.checkpoint.keep)
+
+    def _wait_for_leave(self, step: int) -> None:
+        """Where a search holds its trials, waits at a checkpoint until it lets this one go on; the others wait for the
+        first worker in the next step."""
+        while self.accelerator.is_main_process and not self.folder.stop_request.exists():
+            if not self.folder.hold.exists() or step < int(self.folder.hold.read_text(encoding="utf-8")):
+                return
+            time.sleep(0.02)
 
     def _tell(self, position: Position, record: dict[str, float], seconds: float, finished: bool) -> None:
         if self.telemetry is None:

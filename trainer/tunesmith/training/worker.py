@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 
@@ -55,6 +56,8 @@ class Assignment:
     overrides: Overrides = field(default_factory=Overrides)
     metrics_port: int | None = None
     """Where to serve /metrics and /progress; nowhere by default."""
+    probe: Callable[[Trainer, Position], Outcome] | None = None
+    """What to do, with everything in place, instead of training."""
 
 
 def run_worker(assignment: Assignment) -> Outcome:
@@ -119,6 +122,8 @@ def _train(assignment: Assignment) -> Outcome:
         log.info("goes on from step %d of %d", position.step, trainer.plan.total_steps)
     _describe(assignment, trainer, data, parameters)
     with closing(trainer.ahead):
+        if assignment.probe is not None:
+            return assignment.probe(trainer, position)
         position = trainer.run(position)
 
     accelerator.wait_for_everyone()

@@ -1,0 +1,403 @@
+"""The memory that a worker needs, by part: arithmetic on a model's dimensions, without the model.
+
+Per weight that is trained: 4 bytes for itself, 4 for its gradient, 8 for AdamW's two moments, each divided by the
+workers where it is sharded (Rajbhandari et al. 2020, arXiv:1910.02054). Activations follow Korthikanti et al. 2022
+(arXiv:2205.05198), section 4, adapted to what this trainer computes: attention keeps no [tokens, tokens] matrix, norms
+are computed in fp32, trained weights stay in fp32 and are cast for each product, and logits exist only where a token is
+learned. `tests/benchmarks/estimate.py` measures how far off it is.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from tunesmith.api.job import FineTuneJobSpec
+from tunesmith.api.model import NewModel
+from tunesmith.api.trials import with_values
+
+GIB = 2**30
+LIBRARIES = int(0.75 * GIB)
+"""Resident memory of a process that has imported everything and holds no model."""
+FRAGMENTATION = 1.5
+"""On a CPU the C library keeps freed blocks of many sizes: resident memory grows to so many times what the activations
+of a step take (1.4 to 1.6 measured)."""
+ZERO_BUCKET = 500_000_000
+"""Weights whose gradients DeepSpeed gathers before it reduces them."""
+ZERO_LIVE = 1_000_000_000
+"""Weights that DeepSpeed's stage 3 leaves gathered until it must let some go."""
+DEVICE_CONTEXT = int(0.6 * GIB)
+"""What CUDA and its libraries take of a GPU before the first tensor; not measured here."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A transformer's dimensions."""
+
+    hidden: int
+    layers: int
+    """Of both halves together, in an encoder-decoder."""
+    heads: int
+    key_value_heads: int
+    head_size: int
+    intermediate: int
+    vocabulary: int
+    positions: int = 0
+    """Learned position embeddings; 0 for rotary ones."""
+    tied: bool = True
+    gated: bool = True
+    """Three matrices in the feed-forward layer (SwiGLU) instead of two."""
+    cross_layers: int = 0
+    """Layers that also look at an encoder."""
+
+    @property
+    def query_width(self) -> int:
+        """Width of all query heads."""
+        return self.heads * self.head_size
+
+    @property
+    def key_width(self) -> int:
+        """Width of all key heads, and of all value heads."""
+        return self.key_value_heads * self.head_size
+
+    @property
+    def linear_shapes(self) -> list[tuple[int, int]]:
+        """Inputs and outputs of the linear layers of a block."""
+        q, k, h, f = self.query_width, self.key_width, self.hidden, self.intermediate
+        return [(h, q), (h, k), (h, k), (q, h), *([(h, f)] * (2 if self.gated else 1)), (f, h)]
+
+    @property
+    def linear_weights(self) -> int:
+        """Weights of the linear layers in all blocks."""
+        q, k, h = self.query_width, self.key_width, self.hidden
+        return self.layers * sum(i * o for i, o in self.linear_shapes) + self.cross_layers * (2 * h * q + 2 * h * k)
+
+    @property
+    def embedding_weights(self) -> int:
+        """Weights of the embeddings and of the head."""
+        return self.vocabulary * self.hidden * (1 if self.tied else 2) + self.positions * self.hidden
+
+    @property
+    def weights(self) -> int:
+        """All weights, norms included; biases are not worth counting."""
+        return self.linear_weights + self.embedding_weights + (2 * self.layers + 1) * self.hidden
+
+    @classmethod
+    def of_new_model(cls, config: NewModel) -> Self:
+        """Of a model that a job makes."""
+        llama, t5 = config.architecture == "llama", config.architecture == "t5"
+        return cls(
+            hidden=config.hidden_size,
+            layers=config.layers * (2 if t5 else 1),
+            heads=config.attention_heads,
+            key_value_heads=config.key_value_heads or config.attention_heads,
+            head_size=config.hidden_size // config.attention_heads,
+            intermediate=config.intermediate_size,
+            vocabulary=config.tokenizer.vocabulary_size,
+            positions=config.context_length if config.architecture == "bert" else 0,
+            tied=config.tie_embeddings,
+            gated=llama,
+            cross_layers=config.layers if t5 else 0,
+        )
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any]) -> Self | None:
+        """Of a model's config.json; None where its dimensions go by other names."""
+
+        def first(*names: str) -> Any:
+            return next((config[name] for name in names if config.get(name) is not None), None)
+
+        hidden, heads = first("hidden_size", "n_embd", "d_model"), first("num_attention_heads", "n_head", "num_heads")
+        layers = first("num_hidden_layers", "n_layer", "num_layers")
+        vocabulary: Any = config.get("vocab_size")
+        if not all(isinstance(value, int) for value in (hidden, heads, layers, vocabulary)):
+            return None
+        kind = str(config.get("model_type", ""))
+        decoder = config.get("num_decoder_layers", layers) if config.get("is_encoder_decoder") else 0
+        gated = kind not in ("gpt2", "gpt_neox", "opt", "bert", "roberta", "distilbert", "electra", "t5", "bloom")
+        return cls(
+            hidden=hidden,
+            layers=layers + decoder,
+            heads=heads,
+            key_value_heads=first("num_key_value_heads") or heads,
+            head_size=first("head_dim", "d_kv") or hidden // heads,
+            intermediate=first("intermediate_size", "n_inner", "d_ff", "ffn_dim") or 4 * hidden,
+            vocabulary=vocabulary,
+            positions=first("n_positions", "max_position_embeddings") if kind in ("gpt2", "opt", "bert") else 0,
+            tied=bool(config.get("tie_word_embeddings", kind in ("gpt2", "bert", "t5"))),
+            gated=gated or "gated" in str(config.get("feed_forward_proj", "")),
+            cross_layers=decoder,
+        )
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one worker, by part."""
+
+    weights: int = 0
+    """Trained weights, in fp32."""
+    frozen_weights: int = 0
+    """Weights that stay as they are, at their width."""
+    gradients: int = 0
+    optimizer: int = 0
+    """The optimizer's state, and copies of the weights such as their average."""
+    activations: int = 0
+    """What the backward pass of one micro-batch needs, casts of the weights included."""
+    logits: int = 0
+    """Logits and their gradient, where a token is learned."""
+    saving: int = 0
+    """What writing a checkpoint takes beyond what it frees; on a GPU this is in the CPU's memory."""
+    overhead: int = 0
+    """The interpreter and its libraries; of a GPU, CUDA."""
+
+    @property
+    def total(self) -> int:
+        """The peak: the step and the checkpoint do not coincide."""
+        return sum(getattr(self, field.name) for field in fields(self))
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """By name, for people."""
+        return {field.name.replace("_", " "): getattr(self, field.name) for field in fields(self)}
+
+
+def estimate(spec: FineTuneJobSpec, model: Architecture, on_gpu: bool = False) -> Memory:
+    """The peak memory of one worker.
+
+    Args:
+        spec: the job's. Rows are taken to be as long as maxLength, and of text to text all tokens to be learned.
+        model: dimensions of what spec.model says.
+        on_gpu: whether the GPU's memory is meant, or the CPU's.
+    """
+    counted = _Weights.of(spec, model)
+    activations, logits = _activations(spec, model, counted), _logits(spec, model)
+    if not on_gpu:
+        activations, logits = round(FRAGMENTATION * activations), round(FRAGMENTATION * logits)
+    step = replace(
+        _state(spec, model, counted),
+        activations=activations,
+        logits=logits,
+        overhead=DEVICE_CONTEXT if on_gpu else LIBRARIES,
+    )
+    if on_gpu:
+        return step
+    # a checkpoint holds weights and moments, copied while there are no gradients and activations
+    more = 4 * counted.trained + counted.optimizer_bytes - step.gradients - activations - logits
+    return replace(step, saving=max(0, round(more)))
+
+
+def _state(spec: FineTuneJobSpec, model: Architecture, counted: "_Weights") -> Memory:
+    """What is there all the time, by how it is sharded."""
+    scaling, trained = spec.scaling, counted.trained
+    workers, zero = scaling.workers // scaling.tensor_parallel, scaling.deepspeed
+    share = trained / scaling.tensor_parallel
+    cut = share / workers if scaling.fsdp is not None or zero is not None else share
+    per_weight = counted.optimizer_bytes / trained
+    weights, gradients, frozen = 4 * share, 4 * share, counted.frozen_bytes / scaling.tensor_parallel
+    if scaling.fsdp is not None:  # one block is put together while it is used, here the largest matrix
+        weights, gradients, frozen = 4 * cut + 4 * counted.largest, 4 * cut, frozen / workers
+    if zero is not None:  # what is computed with, in the type of the products, and its fp32 original
+        width = 2 if spec.training.precision in ("bf16", "fp16") else 4
+        live = share if zero.zero_stage < 3 else cut + min(share, ZERO_LIVE)
+        weights = width * live + (0 if zero.offload else 4 * cut)
+        gradients = width * min(share, ZERO_BUCKET) + (0 if zero.offload else 4 * cut)
+        frozen = frozen / workers if zero.zero_stage == 3 else frozen
+    offloaded = zero is not None and zero.offload
+    return Memory(
+        weights=round(weights),
+        frozen_weights=round(frozen),
+        gradients=round(gradients),
+        optimizer=0 if offloaded else round(per_weight * cut + counted.copies_bytes / trained * cut),
+    )
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """How many weights are trained, and what comes with them."""
+
+    trained: float
+    frozen_bytes: float
+    optimizer_bytes: float
+    copies_bytes: float
+    """An average of the weights, the weights that training started from."""
+    largest: int
+    """Weights of the largest matrix."""
+
+    @classmethod
+    def of(cls, spec: FineTuneJobSpec, model: Architecture) -> Self:
+        trained, matrices = trained_weights(spec, model)
+        full = spec.method.full is not None
+        optimizer = spec.training.optimizer
+        if optimizer.adamw is not None:
+            per_weight = 8.0 if optimizer.adamw.bits == 32 else 2.03
+        elif optimizer.sgd is not None:
+            per_weight = 4.0 if optimizer.sgd.momentum > 0 else 0.0
+        elif optimizer.muon is not None:
+            per_weight = 8.0 - 4.0 * matrices / trained
+        else:  # a mean for each row and column
+            per_weight = 0.02
+        copies = 4 * trained * ((spec.training.average is not None) + bool(full and spec.method.full.l2_pull))  # type: ignore[union-attr]
+        largest = max(model.vocabulary * model.hidden, *(i * o for i, o in model.linear_shapes))
+        return cls(trained, 0 if full else _frozen_bytes(spec, model), per_weight * trained, copies, largest)
+
+
+def trained_weights(spec: FineTuneJobSpec, model: Architecture) -> tuple[int, int]:
+    """How many weights are trained, and how many of them are in matrices within the layers."""
+    method = spec.method
+    if method.full is not None:
+        return model.weights, model.linear_weights
+    if method.prefix is not None:
+        prefix = method.prefix.tokens * 2 * model.layers * model.key_width
+        projection = method.prefix.projection
+        if projection is not None:
+            prefix = method.prefix.tokens * model.hidden + projection * (model.hidden + 2 * model.layers * model.hidden)
+        return prefix, 0
+    if method.ptuning is not None:
+        width = method.ptuning.hidden_size
+        encoder = width * width * (1 if method.ptuning.encoder == "mlp" else 24) + 2 * model.hidden * width
+        return method.ptuning.tokens * model.hidden + encoder, 0
+    rank = method.lora.rank if method.lora else method.adalora.initial_rank if method.adalora else 0
+    shapes = model.linear_shapes
+    targets = method.lora.target_modules if method.lora else method.adalora.target_modules if method.adalora else ""
+    if targets != "all-linear":
+        shapes = [s for s, name in zip(shapes, _names(model), strict=True) if name in targets] or shapes
+    adapter = model.layers * sum(rank * (i + o) for i, o in shapes)
+    return adapter, adapter
+
+
+def _names(model: Architecture) -> list[str]:
+    feed_forward = ["gate_proj", "up_proj", "down_proj"] if model.gated else ["fc1", "fc2"]
+    return ["q_proj", "k_proj", "v_proj", "o_proj", *feed_forward]
+
+
+def _frozen_bytes(spec: FineTuneJobSpec, model: Architecture) -> float:
+    quantization = spec.model.quantization
+    width = 4.0 if spec.training.precision in ("fp32", "tf32") else 2.0
+    rest = model.weights - model.linear_weights
+    if quantization is None:
+        return width * model.weights
+    if quantization.type == "int8":
+        return 1.0 * model.linear_weights + 4.0 * rest
+    # a constant for each 64 weights: 32 bits, or 8 bits and a 32-bit one for each 256 of them
+    bits = 4 + (8 / 64 + 32 / (64 * 256) if quantization.double_quantization else 32 / 64)
+    return bits / 8 * model.linear_weights + 4.0 * rest
+
+
+def micro_batch_tokens(spec: FineTuneJobSpec) -> int:
+    """The most tokens that a worker computes at once."""
+    training = spec.training
+    workers = spec.scaling.workers // spec.scaling.tensor_parallel
+    rows = min(training.micro_batch_size, -(-training.batch_size // workers))
+    return rows * training.max_length
+
+
+def _activations(spec: FineTuneJobSpec, model: Architecture, counted: _Weights) -> int:
+    """Bytes that the layers keep for the backward pass."""
+    tokens = micro_batch_tokens(spec)
+    layer = tokens * _layer_bytes(spec, model) / spec.scaling.tensor_parallel
+    half = spec.training.precision in ("bf16", "fp16")
+    full = spec.method.full is not None
+    casts = 2.0 * model.linear_weights if half and full else 0  # kept for the backward pass
+    stream = tokens * model.hidden * 4
+    if spec.training.gradient_checkpointing:
+        kept = model.layers * stream + layer
+        casts = casts / model.layers if half else 0
+    else:
+        kept = model.layers * layer + stream
+    dequantized = 2 * max(i * o for i, o in model.linear_shapes) if spec.model.quantization else 0
+    # a gradient is computed whole before it is added to what earlier micro-batches left
+    added = 4 * counted.largest if full else 0
+    return round(kept + casts + dequantized + added)
+
+
+def _layer_bytes(spec: FineTuneJobSpec, model: Architecture) -> float:
+    """Bytes for each token that a layer keeps: the inputs of its products and what its functions need.
+
+    In a Llama: the input of both norms in fp32, and what they make of it; queries, keys, values and the result of the
+    attention; both halves of the feed-forward layer, the activated one, and their product.
+    """
+    h, q, k, f = model.hidden, model.query_width, model.key_width, model.intermediate
+    half = spec.training.precision in ("bf16", "fp16")
+    full = spec.method.full is not None
+    # bitsandbytes gives results the type of its input, and that is fp32 where the norms are
+    width = 2 if half and spec.model.quantization is None else 4
+    feed_forward = width * (4 if model.gated else 2) * f
+    attention = width * (3 * q + 2 * k)
+    norms = (18 if half else 16) * h + (8 * h if full else 0)  # in half precision each product casts its own input
+    if not model.gated:  # LayerNorm keeps its input only
+        norms -= 2 * 4 * h if full else 0
+    return norms + attention + feed_forward
+
+
+def _logits(spec: FineTuneJobSpec, model: Architecture) -> int:
+    """Log-probabilities, their gradient and that of the logits, in fp32."""
+    tokens = float(micro_batch_tokens(spec))
+    if spec.objective.masked_lm is not None:
+        tokens *= spec.objective.masked_lm.probability
+    return round(tokens * model.vocabulary * 4 * 3)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What would make a job fit."""
+
+    fields: dict[str, Any]
+    """The fields to set, by path below spec."""
+    memory: Memory
+
+    def __str__(self) -> str:
+        settings = " and ".join(f"{field}: {_shown(value)}" for field, value in self.fields.items())
+        return f"with {settings} it takes {self.memory.total / GIB:.1f} GiB"
+
+
+def change_that_fits(spec: FineTuneJobSpec, model: Architecture, limit: float, on_gpu: bool = False) -> Change | None:
+    """The least change after which the estimate is within a limit in bytes: one field, or else several of them; None
+    where nothing that is tried helps."""
+    singles = list(_changes(spec))
+    together: list[dict[str, Any]] = []
+    collected: dict[str, Any] = {}
+    for fields_ in singles:
+        collected = collected | fields_
+        together.append(collected)
+    for fields_ in [*singles, *together[1:]]:
+        changed = _changed(spec, fields_)
+        if changed is not None:
+            memory = estimate(changed, model, on_gpu)
+            if memory.total <= limit:
+                return Change(fields_, memory)
+    return None
+
+
+def _changes(spec: FineTuneJobSpec) -> Iterator[dict[str, Any]]:
+    """What may be tried, in the order of how little it costs."""
+    size = min(spec.training.micro_batch_size, spec.training.batch_size)
+    while size > 1:
+        size //= 2
+        yield {"training.microBatchSize": size}
+    if not spec.training.gradient_checkpointing:
+        yield {"training.gradientCheckpointing": True}
+    if spec.method.full is not None:
+        yield {"method": {"lora": {}}}
+    if spec.model.quantization is None:
+        lora: dict[str, Any] = {"method": {"lora": {}}} if spec.method.full is not None else {}
+        yield {"model.quantization": {"type": "nf4"}} | lora
+    for workers in (2, 4, 8, 16, 32, 64):
+        if workers > spec.scaling.workers or (workers == spec.scaling.workers and spec.scaling.fsdp is None):
+            yield {"scaling.workers": workers, "scaling.fsdp": {}}
+
+
+def _changed(spec: FineTuneJobSpec, changes: dict[str, Any]) -> FineTuneJobSpec | None:
+    """The spec with other fields; None where they do not go together."""
+    data = spec.model_dump(mode="json", exclude_none=True)
+    if "scaling.fsdp" in changes:
+        data["scaling"].pop("deepspeed", None)
+    try:
+        return FineTuneJobSpec.model_validate(with_values(data, changes))
+    except ValidationError:
+        return None
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value).replace('"', "")
