@@ -26,6 +26,7 @@ lint: install ## Check style, types, imports, and that generated files are up to
 	$(bin)/mypy
 	PYTHONPATH=trainer:operator $(bin)/lint-imports
 	@$(bin)/python -m tunesmith.api.crd --check manifests/crds charts/tunesmith/files/crds
+	@$(bin)/python -m tunesmith.training.troubleshooting --check docs/troubleshooting.md
 
 unit: install ## Run the quick tests
 	$(bin)/pytest tests/unit -m 'not model'
@@ -42,8 +43,9 @@ e2e: install ## Run the tests on the cluster of the current KUBECONFIG, from the
 images: ## Build both images and push them to REGISTRY
 	REGISTRY=$(REGISTRY) scripts/images
 
-generate: install ## Regenerate the CRDs
+generate: install ## Regenerate the CRDs and the page on troubleshooting
 	$(bin)/python -m tunesmith.api.crd manifests/crds charts/tunesmith/files/crds
+	$(bin)/python -m tunesmith.training.troubleshooting docs/troubleshooting.md
 
 verify: generate lint ## Regenerate and lint; fail on a dirty tree
 	@git diff --exit-code && test -z "$$(git status --porcelain)"

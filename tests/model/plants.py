@@ -40,6 +40,19 @@ def nan_in_step(step: int, times: int) -> None:
     _in_step(step, spoil)
 
 
+def nan_gradient_in_step(step: int, times: int) -> None:
+    """The loss of a step is a number and its gradient is not, the first few times."""
+    left = [times]
+
+    def spoil(loss: Tensor) -> Tensor:
+        left[0] -= 1
+        if left[0] >= 0:
+            loss.register_hook(lambda gradient: gradient * float("nan"))  # type: ignore[no-untyped-call]
+        return loss
+
+    _in_step(step, spoil)
+
+
 def memory_for(tokens: int) -> None:
     """The device runs out of memory for a larger micro-batch."""
 

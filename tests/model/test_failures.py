@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from tests.model.conftest import Run
 from tests.model.jobs import STEPS, body_of, write_rows
-from tests.model.plants import full_disk_after, memory_for, nan_in_step, signal_in_step
+from tests.model.plants import full_disk_after, memory_for, nan_gradient_in_step, nan_in_step, signal_in_step
 from tests.model.processes import Ended, Plant, tunesmith
 from tunesmith.api.pod import RunFolder
+from tunesmith.data.plan import EpochPlan
 from tunesmith.training.checkpoint import all_checkpoints, newest_intact
 
 
@@ -86,6 +90,40 @@ def test_a_loss_that_stays_no_number_ends_the_run(desk: Desk) -> None:
     assert line.startswith("sums: LossDiverged: step 7: the loss is nan, the gradient norm nan (rows ")
     assert line.endswith("lower training.learningRate or training.maxGradNorm, or look at these rows")
     assert desk.checkpoints() == ["step-00000004"]
+
+
+def test_a_gradient_that_turns_to_no_number_ends_the_run_before_it_spoils_the_weights(desk: Desk) -> None:
+    desk.write(epochs=6)
+    ended = desk.start(plant=partial(nan_gradient_in_step, 30, 2))
+    assert ended.code == 1
+    (line,) = ended.errors.splitlines()
+    rows = ", ".join(map(str, EpochPlan((81,), (1.0,), 16, 0, 3 * STEPS).step(29)))
+    assert re.fullmatch(
+        rf"sums: LossDiverged: step 30: the loss is [\d.]+, the gradient norm nan \(rows {rows}\); "
+        "lower training.learningRate or training.maxGradNorm, or look at these rows",
+        line,
+    ), line
+    assert desk.checkpoints()[-1] == "step-00000028"
+    intact = newest_intact(desk.run.folder)
+    assert intact is not None
+    weights = load_file(intact / "weights.safetensors").values()
+    assert all(torch.isfinite(weight).all() for weight in weights)
+    assert desk.start().code == 0
+    assert len(desk.run.losses()) == 3 * STEPS
+
+
+def test_the_checkpoint_before_a_damaged_one_is_used(desk: Desk, reference: Run) -> None:
+    desk.start(plant=partial(signal_in_step, 10, signal.SIGKILL))
+    damaged = desk.run.folder.checkpoints / "step-00000008" / "exp_avg.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    ended = desk.start()
+    assert ended.code == 0
+    said = "step-00000008/exp_avg.safetensors is not what was written; going on from the checkpoint before it"
+    assert said in " ".join((ended.output + ended.errors).split()), "on the terminal"
+    assert said in (desk.run.folder.logs / "worker-0.log").read_text()
+    assert desk.run.losses() == reference.losses()
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(desk: Desk, reference: Run) -> None:

@@ -60,6 +60,8 @@ def conclude(job: Job, seen: Observed, decision: Decision, settings: Settings) -
         decision.set("Running", "False", "Succeeded")
         text = f"attempt {attempt.number} trained the model"
         decision.set("Trained", "True", "Succeeded", text, tell="Normal", key=str(attempt.number))
+        for finding in end.outcome.findings if end.outcome is not None else ():
+            decision.tell("CurveShows", finding, warning=True, key=f"{attempt.number}-{finding.partition(':')[0]}")
         return
     _failed(end, attempt, job, decision, "" if retry is None else retry.explanation)
 

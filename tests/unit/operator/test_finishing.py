@@ -45,6 +45,13 @@ def test_without_an_evaluation_a_trained_job_is_complete() -> None:
     assert world.status.artifacts.to_dict() == artifacts | {"folder": "pvc://runs/team/tune-01234567"}
 
 
+def test_what_the_curves_show_is_an_event_of_the_job() -> None:
+    findings = ["Overfitting: the validation loss rose", "LossSpikes: the loss of 3 steps leapt"]
+    world = World().look().trains().look().tells("Succeeded", findings=findings).looks()
+    assert world.told == ["AttemptStarted", "Trained", "CurveShows", "CurveShows", "Complete"]
+    assert world.phase == "Succeeded"
+
+
 def test_the_evaluation_follows_and_completes_the_job() -> None:
     world = trained()
     assert world.created[-1] == "Job tune-evaluation"

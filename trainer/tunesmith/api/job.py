@@ -208,6 +208,21 @@ class FineTuneJobSpec(Schema):
             ),
             field="scaling",
         ),
+        Rule(
+            cel="!has(self.training.quantizationAware) || (has(self.method.full) && !has(self.scaling.deepspeed) && "
+            "!has(self.scaling.fsdp) && self.scaling.tensorParallel == 1)",
+            message="goes with method.full, and without deepspeed, fsdp and tensorParallel; whole weights are rounded",
+            holds=lambda s: (
+                s.training.quantization_aware is None
+                or (
+                    s.method.full is not None
+                    and s.scaling.deepspeed is None
+                    and s.scaling.fsdp is None
+                    and s.scaling.tensor_parallel == 1
+                )
+            ),
+            field="training.quantizationAware",
+        ),
     )
 
     @property

@@ -95,6 +95,8 @@ class Outcome(Record):
     metrics: dict[str, float] = {}
     """The last values by name: loss, validation/loss, tokens_per_second."""
     artifacts: Artifacts = Artifacts()
+    findings: Annotated[list[str], Field(max_length=3)] = []
+    """What the curves of the run show, each a name and what was seen; the run's folder has the remedies."""
     evaluation: EvaluationResult | None = None
     """Set by the evaluation."""
 

@@ -70,6 +70,9 @@ class TrainingSpec(Schema):
     """How many steps of a run may be left out, rather than end it, because a loss or gradient is not finite."""
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "bf16"
     """The type of the matrix products; trained weights and optimizer stay in fp32. fp16 and tf32 need a GPU."""
+    quantization_aware: Literal["int8", "nf4"] | None = None
+    """Trains a model to be exported in 8 or 4 bits: its linear layers compute with rounded values, while the weights
+    that learn stay whole. Validation measures the rounded model."""
     gradient_checkpointing: bool = False
     """Recomputes activations in the backward pass: less memory, about a third more time."""
     checkpoint: Checkpoint = Checkpoint()

@@ -19,6 +19,7 @@ COMMANDS = {
     "find": "find a learning rate, or the largest micro-batch, for a job",
     "evaluate": "evaluate a run's model on its test set",
     "adapters": "combine adapters, or merge one into its base",
+    "export": "write a run's model merged, quantized or as a graph",
     "train": "what a RayJob's driver runs",
     "submit": "what a RayJob's submitter runs",
 }

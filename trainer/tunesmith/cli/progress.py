@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from tunesmith.api.pod import RunFolder
 from tunesmith.cli.data_table import data_table
+from tunesmith.training.curve import explodes, loss_curve
 
 
 class TrainingProgress:
@@ -22,6 +23,8 @@ class TrainingProgress:
         self._thread = threading.Thread(target=self._follow, daemon=True, name="progress")
         self._file, self._offset = 0, 0
         self._last: dict[str, float] = {}
+        self._records: list[dict[str, float]] = []
+        self._warned = False
 
     def __enter__(self) -> Self:
         self._folder.data.unlink(missing_ok=True)
@@ -57,7 +60,15 @@ class TrainingProgress:
             return
         validation = f", validation {self._last['validation/loss']:.4f}" if "validation/loss" in self._last else ""
         figures = f"loss {self._last['loss']:.4f}{validation}, {self._last['tokens_per_second']:,.0f} tokens/s,"
+        self._warn()
         bar.update(task, completed=self._last["step"], figures=figures)
+
+    def _warn(self) -> None:
+        """Says once that the loss explodes, while there is time to stop."""
+        seen = None if self._warned else explodes(loss_curve(self._records))
+        if seen is not None:
+            self._warned = True
+            self._console.print(f"[yellow]LossExplodes[/]: {seen}; stop with Ctrl-C", soft_wrap=True)
 
     def _read(self) -> bool:
         """Takes in the whole lines that have come; a figure stays until the next line that has it."""
@@ -65,12 +76,13 @@ class TrainingProgress:
             with self._folder.metrics.open("rb") as file:
                 identity = os.fstat(file.fileno()).st_ino
                 if identity != self._file:  # a resumed run has put another in its place
-                    self._file, self._offset = identity, 0
+                    self._file, self._offset, self._records = identity, 0, []
                 file.seek(self._offset)
                 lines = file.read().split(b"\n")[:-1]
         except OSError:
             return False
         self._offset += sum(len(line) + 1 for line in lines)
         for line in lines:
-            self._last |= json.loads(line)
+            self._records.append(json.loads(line))
+            self._last |= self._records[-1]
         return bool(lines)

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -13,6 +14,9 @@ from tunesmith.api.pod import RunFolder
 from tunesmith.cli.evaluate import evaluate_with_progress
 from tunesmith.cli.mounts import add_mount_argument
 from tunesmith.cli.terminal import EXIT_CODES, quiet_libraries
+
+if TYPE_CHECKING:
+    from tunesmith.training.coach import Finding
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +66,13 @@ def in_order(jobs: list[FineTuneJob]) -> list[FineTuneJob]:
     return ordered
 
 
+def show_findings(findings: list["Finding"], console: Console) -> None:
+    """A paragraph for each: what was seen, and what to try."""
+    for finding in findings:
+        console.print(f"[yellow]{finding.name}[/]: {finding.seen}", soft_wrap=True)
+        console.print("\n".join(f"  {number}. {text}" for number, text in enumerate(finding.remedies, 1)))
+
+
 def run_job(job: FineTuneJob, folder: RunFolder, arguments: argparse.Namespace, console: Console) -> Outcome:
     """Trains and evaluates one job, or shows what is there already if it has been done."""
     from tunesmith.cli.progress import TrainingProgress
@@ -69,6 +80,7 @@ def run_job(job: FineTuneJob, folder: RunFolder, arguments: argparse.Namespace, 
     from tunesmith.launch.folder import open_folder, read_result
     from tunesmith.launch.run import train_here
     from tunesmith.sources import Resolver
+    from tunesmith.training.coach import read_findings
 
     console.rule(f"{job.metadata.name}", align="left")
     ignored = [name for name in ("storage", "runtime") if name in job.spec.model_fields_set]
@@ -88,6 +100,7 @@ def run_job(job: FineTuneJob, folder: RunFolder, arguments: argparse.Namespace, 
                 outcome = train_here(job, folder, resolver, console.print)
         if job.spec.search is not None:
             console.print(trials_table(folder))
+            show_findings(read_findings(folder.findings), console)
         if outcome.reason == "Succeeded" and job.spec.evaluation is not None:
             from tunesmith.evaluation.table import evaluation_table
 

@@ -16,6 +16,8 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.simplefilter("ignore", FutureWarning)  # of one library about another: nothing that a user could mend
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it asks for an optional package of kernels
+    for name in ("torch.utils._pytree", "torch.onnx._internal.exporter._registration"):  # of torchao and torchvision
+        logging.getLogger(name).setLevel(logging.ERROR)
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)  # of our own loggers too: what they note goes to the run's folder
     logging.basicConfig(handlers=[handler], format="%(levelname)s %(message)s")

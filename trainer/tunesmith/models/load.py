@@ -126,7 +126,7 @@ def load_model(
                 location.name,
                 revision=location.revision,
                 dtype=dtype,
-                quantization_config=bits,
+                **({"quantization_config": bits} if bits else {}),  # None would hide what config.json says of itself
                 trust_remote_code=False,
                 use_safetensors=True,
                 # a quantized model goes where it is computed at once; others are moved by accelerate
@@ -136,7 +136,7 @@ def load_model(
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(Problem(f"cannot be loaded: {_first_line(error)}", PLACE)) from None
     _report_missing(sorted(report["missing_keys"]), frozen)
-    if bits is not None:
+    if getattr(model, "is_loaded_in_4bit", False):
         _keep_trainable(model)
     return model
 

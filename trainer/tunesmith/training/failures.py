@@ -6,7 +6,7 @@ import logging
 import torch
 
 from tunesmith.api.load import InputError
-from tunesmith.api.outcome import Outcome
+from tunesmith.api.outcome import Outcome, Reason
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +19,14 @@ _PEER_GONE = (
     "timed out waiting",
     "socket closed",
 )
+
+
+MESSAGES: dict[Reason, str] = {
+    "OutOfMemory": "out of memory: lower training.microBatchSize, or set training.gradientCheckpointing",
+    "StorageFull": "no space is left for the run's folder, its last checkpoint is intact: free some space",
+    "WorkerLost": "another worker went away",
+}
+"""What is said where there is nothing more to tell."""
 
 
 class LossDivergedError(Exception):
@@ -38,13 +46,11 @@ def outcome_of(error: BaseException, attempt: int) -> Outcome:
     if isinstance(error, StopRequestedError):
         return Outcome(reason="Interrupted", message=str(error), attempt=attempt)
     if is_out_of_memory(error):
-        message = "out of memory: lower training.microBatchSize, or set training.gradientCheckpointing"
-        return Outcome(reason="OutOfMemory", message=message, attempt=attempt)
+        return Outcome(reason="OutOfMemory", message=MESSAGES["OutOfMemory"], attempt=attempt)
     if is_full_disk(error):
-        message = "no space is left for the run's folder, its last checkpoint is intact: free some space"
-        return Outcome(reason="StorageFull", message=message, attempt=attempt)
+        return Outcome(reason="StorageFull", message=MESSAGES["StorageFull"], attempt=attempt)
     if isinstance(error, RuntimeError) and any(part in str(error).lower() for part in _PEER_GONE):
-        return Outcome(reason="WorkerLost", message="another worker went away", attempt=attempt)
+        return Outcome(reason="WorkerLost", message=MESSAGES["WorkerLost"], attempt=attempt)
     log.error("unexpected failure", exc_info=error)
     reason = str(error).strip().splitlines()
     message = f"{type(error).__name__}: {reason[0] if reason else ''}".rstrip(": ")

@@ -74,7 +74,7 @@ def fill_memory(trainer: Trainer, position: Position, file: Path) -> Outcome:
     size, lengths = trainer.training.micro_batch_size, trainer.data.train.lengths
     order = np.argsort(-lengths, kind="stable")
     count = 2 * size
-    if trainer.training.packing:  # rows may be short: as many as fill so many tokens
+    if trainer.collator.packed:  # rows may be short: as many as fill so many tokens
         filled = np.cumsum(np.resize(lengths[order], max(len(order), 64 * count)))
         count = max(1, int(np.searchsorted(filled, 2 * size * trainer.training.max_length)))
     rows = tuple(np.resize(order, count).tolist())

@@ -22,6 +22,7 @@ from tunesmith.api.quantity import parse_quantity
 from tunesmith.data.parts import RunRows
 from tunesmith.data.plan import EpochPlan
 from tunesmith.data.prepare import TrainingData, prepare_data
+from tunesmith.export.quantize import train_quantized
 from tunesmith.models.attention import use_packed_attention
 from tunesmith.models.export import export_model
 from tunesmith.models.kind import first_position
@@ -29,7 +30,7 @@ from tunesmith.models.parameters import ParameterCount, count_parameters
 from tunesmith.models.prompts import virtual_tokens
 from tunesmith.models.start import start_tokenizer, trainable_model
 from tunesmith.sources import Resolver
-from tunesmith.training import checkpoint
+from tunesmith.training import checkpoint, coach
 from tunesmith.training.checkpoint import Position
 from tunesmith.training.failures import StopRequestedError, outcome_of
 from tunesmith.training.loop import Trainer
@@ -72,6 +73,8 @@ def run_worker(assignment: Assignment) -> Outcome:
         outcome = _train(assignment)
     except Exception as error:  # any failure becomes an Outcome; a defect's traceback goes to the log
         outcome = outcome_of(error, assignment.attempt)
+    if _rank() == 0:
+        outcome = _look_back(assignment.folder, outcome)
     if outcome.reason != "Succeeded":
         try:
             note.write_text(outcome.model_dump_json(exclude_none=True), encoding="utf-8")
@@ -80,6 +83,17 @@ def run_worker(assignment: Assignment) -> Outcome:
         if dist.is_initialized():
             dist.destroy_process_group()  # the others wait in a collective operation: this wakes them
     return outcome
+
+
+def _look_back(folder: RunFolder, outcome: Outcome) -> Outcome:
+    """The outcome with what the run's curves show."""
+    try:
+        found = coach.write_findings(folder)
+    except OSError:  # a full disk, which the outcome says
+        return outcome
+    for finding in found:
+        log.info("%s: %s; try in this order: %s", finding.name, finding.seen, "; ".join(finding.remedies))
+    return outcome.model_copy(update={"findings": [f"{finding.name}: {finding.seen}" for finding in found]})
 
 
 def _log_to(folder: RunFolder) -> None:
@@ -182,6 +196,8 @@ def _make_trainer(
     spec, folder = assignment.job.spec, assignment.folder
     if spec.packed:
         use_packed_attention(model)
+    if spec.training.quantization_aware is not None:
+        train_quantized(model, spec.training.quantization_aware)
     if spec.training.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
