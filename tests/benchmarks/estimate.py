@@ -114,8 +114,9 @@ def main() -> None:
 def _compare(title: str, changes: Changes, folder: Path, idle: int) -> None:
     from dataclasses import replace
 
+    from tunesmith.api.architecture import Architecture
     from tunesmith.api.model import NewModel
-    from tunesmith.api.sizing import Architecture, estimate
+    from tunesmith.api.sizing import estimate
 
     job = job_of(changes, folder)
     new = NewModel.model_validate(LARGE if changes.get("base") else changes.get("new", SMALL))

@@ -44,7 +44,7 @@ def main() -> None:
     """Trains, and prints the curve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a text file")
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--every", type=int, default=10, help="steps between two validations")
     parser.add_argument("--cpu", type=int, default=1, help="threads")
     arguments = parser.parse_args()

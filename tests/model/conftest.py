@@ -71,14 +71,20 @@ Trained = Callable[..., Run]
 def trained(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     """Trains a job to its end; the same job with as many workers is trained once a session.
 
-    Takes the changes of `job_of`, `workers` and `zero` (a stage of ZeRO).
+    Takes the changes of `job_of`, `workers` and `zero` (a stage of ZeRO), and what else `scaling` holds.
     """
     cache: dict[str, Run] = {}
 
-    def run(workers: int = 1, zero: int | None = None, plant: Plant = watch_strategy, **changes: Any) -> Run:
-        key = repr((workers, zero, plant, sorted(changes.items())))
+    def run(
+        workers: int = 1,
+        zero: int | None = None,
+        plant: Plant = watch_strategy,
+        scaling: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> Run:
+        key = repr((workers, zero, plant, scaling, sorted(changes.items())))
         if key not in cache:
-            scaling = {"workers": workers} | ({"deepspeed": {"zeroStage": zero}} if zero else {})
+            scaling = {"workers": workers} | ({"deepspeed": {"zeroStage": zero}} if zero else {}) | (scaling or {})
             folder = RunFolder(tmp_path_factory.mktemp("run") / "sums")
             outcomes = train(job_of(rows, scaling=scaling, **changes), folder, workers, plant)
             assert {outcome.reason for outcome in outcomes} == {"Succeeded"}, outcomes

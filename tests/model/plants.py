@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from tunesmith.data.collate import Batch
 from tunesmith.data.prefetch import Ahead
@@ -19,7 +20,7 @@ from tunesmith.training import checkpoint, loop, worker
 from tunesmith.training.checkpoint import Position
 from tunesmith.training.loop import Trainer
 from tunesmith.training.objective import token_loss
-from tunesmith.training.state import MOMENTS
+from tunesmith.training.tensor_parallel import local
 
 LOSS = token_loss
 
@@ -66,7 +67,7 @@ def memory_for(tokens: int) -> None:
 
 def full_disk_after(checkpoints: int) -> None:
     """There is room for so many checkpoints; the next one ends after its first file."""
-    room = [checkpoints * (1 + len(MOMENTS)) + 1]
+    room = [checkpoints * 4 + 1]  # the weights, AdamW's two moments and its count
     save_file = safetensors.torch.save_file
 
     def save(tensors: dict[str, Tensor], file: Path) -> None:
@@ -88,13 +89,18 @@ def watch_strategy() -> None:
         result = run(self, position)
         engine: Any = self.model
         adam: Any = engine.optimizer.optimizer if hasattr(engine, "zero_optimization_stage") else self.optimizer
+        moments = [state["exp_avg"] for state in adam.state.values() if "exp_avg" in state]
+        dtensors = [p for p in engine.parameters() if isinstance(p, DTensor)]
         facts = {
             "model": type(engine).__name__,
             "stage": engine.zero_optimization_stage() if hasattr(engine, "zero_optimization_stage") else None,
             "world": dist.get_world_size() if dist.is_initialized() else 1,
             "workers": self.accelerator.num_processes,
-            "moments": sum(state["exp_avg"].numel() for state in adam.state.values()),
-            "weights": sum(getattr(p, "ds_tensor", p).numel() for p in engine.parameters() if p.requires_grad),
+            "moments": sum(local(moment).numel() for moment in moments),
+            "moments_at": sorted({str(moment.device) for moment in moments}),
+            "weights": sum(local(getattr(p, "ds_tensor", p)).numel() for p in engine.parameters() if p.requires_grad),
+            "shards": sorted({f"{p.device_mesh.mesh.tolist()} {p.placements}" for p in dtensors}),
+            "offload": _offload_of(engine),
             "parameters": sum(getattr(p, "ds_numel", p.numel()) for p in engine.parameters() if p.requires_grad),
         }
         file = self.folder.root / f"strategy-{self.accelerator.process_index}.json"
@@ -104,8 +110,22 @@ def watch_strategy() -> None:
     Trainer.run = watched  # type: ignore[method-assign]
 
 
-def _in_step(step: int, act: Callable[[Tensor], Tensor]) -> None:
+def _offload_of(engine: Any) -> list[str]:
+    """Which parts DeepSpeed keeps in the CPU's memory."""
+    if not hasattr(engine, "zero_optimization_stage"):
+        return []
+    parts = {"optimizer": engine.zero_offload_optimizer(), "weights": engine.zero_offload_param()}
+    return [name for name, part in parts.items() if part is not None and part.device == "cpu"]
+
+
+def nan_in_steps(*steps: int) -> None:
+    """The losses of these steps are not numbers."""
+    _in_step(steps, lambda loss: loss * float("nan"))
+
+
+def _in_step(steps: int | tuple[int, ...], act: Callable[[Tensor], Tensor]) -> None:
     """Acts on the loss of a step's first micro-batch, in training."""
+    chosen = steps if isinstance(steps, tuple) else (steps,)
     seen: list[int] = []
     step_before = Trainer._step
 
@@ -116,7 +136,7 @@ def _in_step(step: int, act: Callable[[Tensor], Tensor]) -> None:
 
     def objective(model: nn.Module, batch: Batch) -> Tensor:
         loss = LOSS(model, batch)
-        if seen == [step] and model.training:
+        if seen and seen[0] in chosen and model.training:
             seen.clear()
             return act(loss)
         return loss

@@ -94,7 +94,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(
     tunesmith(*RUN, folder=tmp_path, plant=partial(signal_in_step, 9, signal.SIGKILL))
     newest = all_checkpoints(run.folder)[-1]
     assert newest.name == "step-00000008"
-    file = newest / ("checkpoint.json" if damage.startswith("the description") else "exp_avg.safetensors")
+    file = newest / ("checkpoint.json" if damage.startswith("the description") else "optimizer.exp_avg.safetensors")
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     match damage:

@@ -1,8 +1,9 @@
 """Warns of a job that cannot fit into the memory that it asks for; it is started all the same: an estimate may err."""
 
+from tunesmith.api.architecture import Architecture
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.quantity import parse_quantity
-from tunesmith.api.sizing import GIB, Architecture, change_that_fits, estimate
+from tunesmith.api.sizing import GIB, change_that_fits, estimate
 from tunesmith_operator.reconcile.decision import Decision
 from tunesmith_operator.reconcile.job import Job
 from tunesmith_operator.reconcile.observed import Observed

@@ -12,7 +12,7 @@ from torch import Tensor
 from tunesmith.api.pod import RunFolder
 from tunesmith.training import checkpoint
 from tunesmith.training.checkpoint import DamagedCheckpointError, Position
-from tunesmith.training.state import MOMENTS, State
+from tunesmith.training.state import State
 
 
 @pytest.fixture
@@ -25,7 +25,10 @@ def position(step: int, best: int | None = None) -> Position:
 
 
 def state(value: float) -> State:
-    return {part: {"layer.weight": torch.full((2, 3), value + n)} for n, part in enumerate(("weights", *MOMENTS))}
+    return {
+        part: {"layer.weight": torch.full((2, 3), value + n)}
+        for n, part in enumerate(("weights", "optimizer.exp_avg", "optimizer.exp_avg_sq"))
+    }
 
 
 def save(folder: RunFolder, step: int, *, keep: int = 10, best: int | None = None) -> Path:
@@ -42,8 +45,8 @@ def test_what_is_saved_is_read(folder: RunFolder) -> None:
     read = checkpoint.read_state(saved)
     assert {part: tensors["layer.weight"][0, 0].item() for part, tensors in read.items()} == {
         "weights": 5,
-        "exp_avg": 6,
-        "exp_avg_sq": 7,
+        "optimizer.exp_avg": 6,
+        "optimizer.exp_avg_sq": 7,
     }
 
 
@@ -73,7 +76,7 @@ def test_a_checkpoint_that_is_made_again_replaces_the_first(folder: RunFolder) -
     assert checkpoint.read_state(folder.checkpoints / "step-00000004")["weights"]["layer.weight"][0, 0] == 40
 
 
-@pytest.mark.parametrize("file", ["weights", "exp_avg", "exp_avg_sq"])
+@pytest.mark.parametrize("file", ["weights", "optimizer.exp_avg", "optimizer.exp_avg_sq"])
 def test_a_full_disk_leaves_what_was_there(file: str, folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     save(folder, 1, keep=1)
 
@@ -106,7 +109,7 @@ def test_half_a_checkpoint_of_a_killed_run_is_none(folder: RunFolder, monkeypatc
     assert [path.name for path in sorted(folder.checkpoints.iterdir())] == ["step-00000001", "step-00000002"]
 
 
-@pytest.mark.parametrize("damaged", ["weights.safetensors", "exp_avg_sq.safetensors", "checkpoint.json"])
+@pytest.mark.parametrize("damaged", ["weights.safetensors", "optimizer.exp_avg_sq.safetensors", "checkpoint.json"])
 @pytest.mark.parametrize("how", ["cut", "changed", "gone"])
 def test_a_damaged_one_is_passed_over(
     damaged: str, how: str, folder: RunFolder, caplog: pytest.LogCaptureFixture
@@ -128,6 +131,8 @@ def test_a_damaged_one_is_passed_over(
 
 def test_reading_a_damaged_one_says_which_file(folder: RunFolder) -> None:
     saved = save(folder, 1)
-    (saved / "exp_avg.safetensors").write_bytes(b"")
-    with pytest.raises(DamagedCheckpointError, match=r"^step-00000001/exp_avg\.safetensors is not what was written$"):
+    (saved / "optimizer.exp_avg.safetensors").write_bytes(b"")
+    with pytest.raises(
+        DamagedCheckpointError, match=r"^step-00000001/optimizer\.exp_avg\.safetensors is not what was written$"
+    ):
         checkpoint.read_state(saved)

@@ -49,7 +49,7 @@ class ScalingSpec(Schema):
     fsdp: Fsdp | None = None
     """Shards the training state with PyTorch."""
     tensor_parallel: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Cuts each layer over so many workers, by the model's own plan in transformers; divides workers."""
+    """Cuts each layer over so many workers, by the model's own plan in transformers; divides workers, and the heads."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -70,6 +70,11 @@ class ScalingSpec(Schema):
             field="tensorParallel",
         ),
     )
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether no worker holds all of the training state."""
+        return self.deepspeed is not None or self.fsdp is not None or self.tensor_parallel > 1
 
 
 class PersistentVolumeClaim(Schema):

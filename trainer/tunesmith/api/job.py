@@ -126,11 +126,41 @@ class FineTuneJobSpec(Schema):
             field="dataset.columns.messages",
         ),
         Rule(
-            cel="!has(self.scaling.deepspeed) || has(self.training.optimizer.sgd) || "
-            "(has(self.training.optimizer.adamw) && self.training.optimizer.adamw.bits == 32)",
-            message="deepspeed goes with adamw in 32 bits and sgd; use fsdp, or another optimizer",
-            holds=lambda s: s.scaling.deepspeed is None or s.training.optimizer.is_elementwise,
+            cel="(!has(self.scaling.deepspeed) && !has(self.scaling.fsdp) && self.scaling.tensorParallel == 1) || "
+            "has(self.training.optimizer.sgd) || (has(self.training.optimizer.adamw) && "
+            "self.training.optimizer.adamw.bits == 32 && !self.training.optimizer.adamw.paged)",
+            message="deepspeed, fsdp and tensorParallel go with adamw in 32 bits and sgd: others look at whole weights",
+            holds=lambda s: not s.scaling.is_sharded or s.training.optimizer.is_elementwise,
             field="training.optimizer",
+        ),
+        Rule(
+            cel="!has(self.scaling.deepspeed) || (!has(self.training.average) && !has(self.training.maxGradValue) && "
+            "self.training.skipNonFiniteSteps == 0)",
+            message="average, maxGradValue and skipNonFiniteSteps need weights or gradients that deepspeed keeps to "
+            "itself; use fsdp or none of them",
+            holds=lambda s: (
+                s.scaling.deepspeed is None
+                or (
+                    s.training.average is None
+                    and s.training.max_grad_value is None
+                    and s.training.skip_non_finite_steps == 0
+                )
+            ),
+            field="training",
+        ),
+        Rule(
+            cel="self.scaling.tensorParallel == 1 || has(self.method.full)",
+            message="goes with method.full; use fsdp for adapters",
+            holds=lambda s: s.scaling.tensor_parallel == 1 or s.method.full is not None,
+            field="scaling.tensorParallel",
+        ),
+        Rule(
+            cel="self.training.precision != 'fp16' || (!has(self.scaling.fsdp) && self.scaling.tensorParallel == 1)",
+            message="fp16 does not go with fsdp and tensorParallel; use bf16",
+            holds=lambda s: (
+                s.training.precision != "fp16" or (s.scaling.fsdp is None and s.scaling.tensor_parallel == 1)
+            ),
+            field="training.precision",
         ),
         Rule(
             cel="!has(self.scaling.deepspeed) || (!has(self.method.adalora) && "

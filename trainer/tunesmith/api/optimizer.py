@@ -69,7 +69,7 @@ class Optimizer(OneOf):
     @property
     def is_elementwise(self) -> bool:
         """Whether an update of a weight looks at that weight's own gradients alone, in fp32: any shard can do it."""
-        return self.sgd is not None or (self.adamw is not None and self.adamw.bits == 32)
+        return self.sgd is not None or (self.adamw is not None and self.adamw.bits == 32 and not self.adamw.paged)
 
 
 class Schedule(Schema):

@@ -25,7 +25,7 @@ def export_model(
     The base is loaded afresh and unquantized, so that what is written does not depend on how training was spread out.
     Weights get the type of the base's own files.
     """
-    weights = read_part(checkpoint, "weights")
+    weights = read_part(checkpoint, "average" if spec.training.average is not None else "weights")
     base = base_model(spec, resolver, tokenizer, torch.float32)
     dtype = own_dtype(locate(spec.model, resolver)) if spec.model.source is not None else torch.float32
     if spec.method.full is not None:

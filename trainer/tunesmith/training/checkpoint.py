@@ -43,6 +43,8 @@ class Position(Schema):
     """Where it was."""
     without_improvement: int = 0
     """Validations since then."""
+    skipped_steps: int = 0
+    """Steps that were left out because their loss or gradient was not finite."""
     loss_scale: float | None = None
     """Of the gradient scaler, for fp16."""
     data_digest: str

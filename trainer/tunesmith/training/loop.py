@@ -1,8 +1,10 @@
 """The training loop of every supervised objective."""
 
+import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,14 +24,18 @@ from tunesmith.data.prefetch import Ahead
 from tunesmith.data.prepare import TrainingData
 from tunesmith.data.tokenized import TokenizedRows
 from tunesmith.training import checkpoint
+from tunesmith.training.average import WeightAverage
 from tunesmith.training.checkpoint import Position
 from tunesmith.training.failures import LossDivergedError, StopRequestedError
+from tunesmith.training.layout import Layout
 from tunesmith.training.pull import L2Pull
 from tunesmith.training.ranks import Ranks
 from tunesmith.training.schedule import rate_factor
-from tunesmith.training.state import gather_state
-from tunesmith.training.strategy import only_last_synchronises, sum_over_workers
+from tunesmith.training.state import gather_state, whole
+from tunesmith.training.strategy import clip_gradients, only_last_synchronises, sum_over_workers
 from tunesmith.training.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
 
 Objective = Callable[[nn.Module, Batch], Tensor]
 """From a model and a micro-batch to the sum of the losses of its learned tokens."""
@@ -42,6 +48,7 @@ class Trainer:
     training: TrainingSpec
     overrides: Overrides
     accelerator: Accelerator
+    layout: Layout
     model: nn.Module
     optimizer: Optimizer
     objective: Objective
@@ -53,12 +60,17 @@ class Trainer:
     """Of the first worker."""
     method: L2Pull | Ranks | None = None
     """What the method does beside the loss, once a step."""
+    finish_gradients: Callable[[], None] = lambda: None
+    """What the strategy does to a step's gradients."""
+    average: WeightAverage | None = None
+    """Is validated and exported instead of the weights."""
 
     def run(self, position: Position) -> Position:
         """Trains from a position to the end.
 
         Raises:
-            LossDivergedError: a loss or a gradient is not finite; the weights are those of the last good step.
+            LossDivergedError: a loss or a gradient is not finite, once more than may be skipped; the weights are those
+                of the last good step.
             StopRequestedError: the run's folder holds a stop request; a checkpoint was written.
         """
         training = self.training
@@ -96,11 +108,11 @@ class Trainer:
         """
         started = time.perf_counter()
         accelerator, rows = self.accelerator, self.plan.step(position.step)
-        seed_step(self.training.seed, position.step, accelerator.process_index)
+        seed_step(self.training.seed, position.step, self.layout.data_rank)
         rate = self.training.learning_rate * self.overrides.learning_rate_scale
         rate *= rate_factor(self.training.schedule, position.step, self.plan.total_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
 
         epoch = position.step // self.plan.steps_per_epoch
         targets = max(1, int(self.collator.examples.targets(self.data.train, rows, epoch).sum()))
@@ -110,23 +122,27 @@ class Trainer:
         for index, batch in enumerate(batches):
             with only_last_synchronises(accelerator, self.model, index == len(batches) - 1):
                 loss = self.objective(self.model, batch)
-                accelerator.backward(loss * (accelerator.num_processes / targets))
+                accelerator.backward(loss * (self.layout.data_workers / targets))
             total[0] += loss.detach()
 
+        self.finish_gradients()
         figures = self._add_method_gradient()
-        norm = self._clip()
+        norm = clip_gradients(accelerator, self.model, self.training.max_grad_norm, self.training.max_grad_value)
         total[1] = float(accelerator.is_main_process and self.folder.stop_request.exists())
-        loss_sum, stop = sum_over_workers(accelerator, total).tolist()
+        loss_sum, stop = sum_over_workers(accelerator, total, self.layout).tolist()
         mean = loss_sum / targets
-        if not math.isfinite(mean) or (not math.isfinite(norm) and self.training.precision != "fp16"):
-            raise LossDivergedError(
-                f"step {position.step + 1}: the loss is {mean:g}, the gradient norm {norm:g} (rows {_listing(rows)}); "
-                "lower training.learningRate or training.maxGradNorm, or look at these rows"
-            )
-        self.optimizer.step()  # under DeepSpeed the last backward has done it
-        if self.method is not None and math.isfinite(norm):
+        # a norm that is not finite is the scaler's to handle, where there is one
+        good = math.isfinite(mean) and (math.isfinite(norm) or accelerator.scaler is not None)
+        if not good:
+            self._heed_non_finite(position, mean, norm, rows)
+        if good or accelerator.scaler is not None:
+            self.optimizer.step()  # under DeepSpeed the last backward has done it
+        if self.method is not None and good and math.isfinite(norm):
             figures |= self.method.after_step(position.step + 1)
         self.optimizer.zero_grad()
+        skipped = position.skipped_steps + (not good)
+        if self.average is not None and good:
+            self.average.update(position.step + 1 - skipped)
 
         tokens = int(self.data.train.lengths[rows].sum())
         after = position.model_copy(
@@ -134,11 +150,13 @@ class Trainer:
                 "step": position.step + 1,
                 "tokens": position.tokens + tokens,
                 "samples": position.samples + len(rows),
+                "skipped_steps": skipped,
                 "loss_scale": accelerator.scaler.get_scale() if accelerator.scaler is not None else None,
             }
         )
         seconds = time.perf_counter() - started
-        figures |= {"loss": mean, "learning_rate": rate, "gradient_norm": norm, "tokens_per_second": tokens / seconds}
+        figures |= {"learning_rate": rate, "tokens_per_second": tokens / seconds}
+        figures |= {"loss": mean, "gradient_norm": norm} if good else {"skipped_steps": skipped}
         return after, {"step": after.step, "time": time.time(), "tokens": after.tokens, **figures, "stop": stop}
 
     def _add_method_gradient(self) -> dict[str, float]:
@@ -148,21 +166,26 @@ class Trainer:
         scaler = self.accelerator.scaler
         return self.method.add_gradient(scaler.get_scale() if scaler is not None else 1.0)
 
-    def _clip(self) -> float:
-        """Scales the gradient down to maxGradNorm and returns its norm before."""
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        norm = self.accelerator.clip_grad_norm_(trained, self.training.max_grad_norm)
-        return float(norm) if norm is not None else 0.0
+    def _heed_non_finite(self, position: Position, loss: float, norm: float, rows: np.ndarray) -> None:
+        """Passes over a step whose loss or gradient is not finite, on all workers alike, as often as the job allows."""
+        what = f"step {position.step + 1}: the loss is {loss:g}, the gradient norm {norm:g} (rows {_listing(rows)})"
+        allowed = self.training.skip_non_finite_steps
+        if position.skipped_steps >= allowed:
+            again = f", {allowed} such steps were left out before" if allowed else ""
+            raise LossDivergedError(
+                f"{what}{again}; lower training.learningRate or training.maxGradNorm, or look at these rows"
+            )
+        log.warning("%s; left out, the %d. of at most %d", what, position.skipped_steps + 1, allowed)
 
     def cut(self, rows: np.ndarray, data: TokenizedRows) -> list[MicroBatch]:
         """This worker's micro-batches of some rows; as many as every other worker has."""
         size = self.overrides.micro_batch_size or self.training.micro_batch_size
-        workers = self.accelerator.num_processes
+        workers = self.layout.data_workers
         if self.collator.packed:
             parts = cut_packed(rows, data.lengths, workers, size * self.training.max_length)
         else:
             parts = cut_padded(rows, data.lengths, workers, size)
-        return parts[self.accelerator.process_index]
+        return parts[self.layout.data_rank]
 
     @cached_property
     def ahead(self) -> Ahead[list[Batch]]:
@@ -184,16 +207,19 @@ class Trainer:
         self.model.eval()
         total = torch.zeros(1, dtype=torch.float64, device=self.accelerator.device)
         targets = int(self.collator.examples.targets(data, np.arange(len(data)), FIXED).sum())
-        for start in range(0, len(data), self.training.batch_size):
-            rows = np.arange(start, min(start + self.training.batch_size, len(data)))
-            for micro_batch in self.cut(rows, data):
-                total += self.objective(self.model, self._collate(data, micro_batch, FIXED)).double()
-        return float(sum_over_workers(self.accelerator, total)) / max(1, targets)
+        with self.average.in_place() if self.average is not None else nullcontext():
+            for start in range(0, len(data), self.training.batch_size):
+                rows = np.arange(start, min(start + self.training.batch_size, len(data)))
+                for micro_batch in self.cut(rows, data):
+                    total += self.objective(self.model, self._collate(data, micro_batch, FIXED)).double()
+        return float(sum_over_workers(self.accelerator, total, self.layout)) / max(1, targets)
 
     def save(self, position: Position) -> None:
         """Writes a checkpoint; every worker takes part, the first one writes."""
         state = gather_state(self.accelerator, self.model, self.optimizer)
         state |= self.method.state() if self.method is not None else {}
+        if self.average is not None:
+            state["average"] = {name: whole(tensor) for name, tensor in self.average.tensors.items()}
         if self.accelerator.is_main_process:
             checkpoint.save(self.folder, position, state, self.training.checkpoint.keep)
 

@@ -1,16 +1,20 @@
 """The trained state by name, whole, whatever holds it: a checkpoint does not depend on the number of workers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
-
 State = dict[str, dict[str, Tensor]]
-"""`weights`, `exp_avg` and `exp_avg_sq`, each a tensor in fp32 by parameter name."""
+"""`weights`, and what the optimizer holds (`optimizer.exp_avg`, ...), each a tensor by parameter name, in its own type;
+and what else a run trains."""
+
+OPTIMIZER = "optimizer."
+"""How the names of the optimizer's parts begin."""
 
 
 def trained_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -20,20 +24,25 @@ def trained_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 def gather_state(accelerator: Accelerator, model: nn.Module, optimizer: Optimizer) -> State:
     """The whole state on the CPU; every worker must call this, the first one gets the tensors."""
-    gather = _gather_function(accelerator)
-    state: State = {"weights": {}, **{moment: {} for moment in MOMENTS}}
+    state: State = {"weights": {}}
     for name, parameter in trained_parameters(accelerator.unwrap_model(model)):
-        values = gather(parameter) if gather else _local(parameter, optimizer)
-        if accelerator.is_main_process:
-            for kind, value in values.items():
-                state[kind][name] = value.detach().to("cpu", torch.float32, copy=True).contiguous()
+        if accelerator.distributed_type == "DEEPSPEED":
+            from tunesmith.training import zero  # imports DeepSpeed
+
+            values = zero.gather(parameter, model.optimizer)
+        else:
+            values = {"weights": parameter} | {OPTIMIZER + k: v for k, v in optimizer.state.get(parameter, {}).items()}
+        for part, value in values.items():
+            tensor = whole(value)
+            if accelerator.is_main_process:
+                state.setdefault(part, {})[name] = tensor
     return state
 
 
-def _local(parameter: nn.Parameter, optimizer: Optimizer) -> dict[str, Tensor]:
-    moments = optimizer.state.get(parameter, {})
-    zeros = torch.zeros_like(parameter)
-    return {"weights": parameter, **{moment: moments.get(moment, zeros) for moment in MOMENTS}}
+def whole(value: Any) -> Tensor:
+    """A tensor put together from the workers' shards, or a number as a tensor; a copy on the CPU."""
+    tensor = torch.as_tensor(value.full_tensor() if isinstance(value, DTensor) else value)
+    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
@@ -51,26 +60,31 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
             parameter.copy_(weights[name])
 
 
-def scatter_state(accelerator: Accelerator, model: nn.Module, optimizer: Optimizer, state: State, step: int) -> None:
+def scatter_state(accelerator: Accelerator, model: nn.Module, optimizer: Optimizer, state: State) -> None:
     """Puts a whole state, which every worker has read, into a wrapped model and its optimizer."""
-    sharded = accelerator.distributed_type == "DEEPSPEED"
+    held = {part.removeprefix(OPTIMIZER): values for part, values in state.items() if part.startswith(OPTIMIZER)}
     for name, parameter in trained_parameters(accelerator.unwrap_model(model)):
-        whole = {kind: state[kind][name] for kind in ("weights", *MOMENTS)}
-        if sharded:
-            from tunesmith.training import zero
+        mine = {key: values[name] for key, values in held.items() if name in values}
+        if accelerator.distributed_type == "DEEPSPEED":
+            from tunesmith.training import zero  # imports DeepSpeed
 
-            zero.scatter(parameter, whole, accelerator.process_index)
-        else:
-            moments = {moment: whole[moment].to(parameter.device) for moment in MOMENTS}
-            optimizer.state[parameter] = {"step": torch.tensor(float(step), device=parameter.device), **moments}
-    if sharded:
-        zero.set_step(model.optimizer, step)
+            zero.scatter(parameter, state["weights"][name], mine, accelerator.process_index, model.optimizer)
+        elif mine:
+            optimizer.state[parameter] = {key: _put(value, parameter) for key, value in mine.items()}
 
 
-def _gather_function(accelerator: Accelerator) -> Callable[[nn.Parameter], dict[str, Tensor]] | None:
-    """How a whole tensor is put together, where workers hold parts; DeepSpeed is imported only there."""
-    if accelerator.distributed_type != "DEEPSPEED":
-        return None
-    from tunesmith.training import zero
+def _put(value: Tensor, parameter: nn.Parameter) -> Any:
+    """A value as the optimizer held it: a number, or a tensor beside its parameter."""
+    if value.ndim == 0 and value.dtype in (torch.int64, torch.float64):
+        return value.item()
+    return place_like(value, parameter) if value.shape == parameter.shape else value.to(parameter.device)
 
-    return zero.gather
+
+def place_like(value: Tensor, parameter: nn.Parameter) -> Tensor:
+    """A whole tensor where a parameter is, and cut as it is."""
+    if not isinstance(parameter, DTensor):
+        return value.to(parameter.device)
+    # every worker has read the whole, so that none needs to be sent its shard
+    return distribute_tensor(
+        value.to(parameter.to_local().device), parameter.device_mesh, parameter.placements, src_data_rank=None
+    )

@@ -1,11 +1,13 @@
-"""How a step is spread over workers and computed: DDP or DeepSpeed ZeRO, precision, gradient clipping.
+"""How a step is spread over workers and computed: DDP, ZeRO, FSDP2, tensor parallelism; precision, clipping.
 
 Built on accelerate. Its settings for a CPU are its own: see `make_accelerator`.
 """
 
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -14,12 +16,29 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import DeepSpeedPlugin, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.distributed.tensor import DTensor
 
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
+from tunesmith.training import fsdp, tensor_parallel
+from tunesmith.training.layout import DATA, TENSOR, Layout
+from tunesmith.training.optimizer import make_optimizer
 
 _MIXED = {"fp32": "no", "tf32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model and its optimizer, ready for the loop."""
+
+    model: nn.Module
+    """Wrapped, or cut in place."""
+    optimizer: Any
+    """In accelerate's wrapper."""
+    name: str
+    """Of the strategy, for the log."""
+    finish_gradients: Callable[[], None] = lambda: None
+    """What the workers do to their gradients once a step, where neither DDP nor FSDP2 nor DeepSpeed does it."""
 
 
 def make_accelerator(spec: FineTuneJobSpec) -> Accelerator:
@@ -31,18 +50,29 @@ def make_accelerator(spec: FineTuneJobSpec) -> Accelerator:
     on_cpu = not torch.cuda.is_available()
     os.environ.setdefault("DS_ACCELERATOR", "cpu" if on_cpu else "cuda")  # accelerate may ask DeepSpeed, used or not
     precision = spec.training.precision
-    if precision == "fp16" and on_cpu:
-        raise InputError(Problem("fp16 needs a GPU; use bf16 on a CPU", "spec.training.precision"))
+    if precision in ("fp16", "tf32") and on_cpu:
+        raise InputError(Problem(f"{precision} needs a GPU; use bf16 or fp32 on a CPU", "spec.training.precision"))
+    adamw = spec.training.optimizer.adamw
+    if adamw is not None and adamw.paged and on_cpu:
+        raise InputError(Problem("needs a GPU; set it to false", "spec.training.optimizer.adamw.paged"))
+    if not on_cpu:  # a setting of the process, so set either way
+        torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        torch.backends.cudnn.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     arguments: dict[str, Any] = {"mixed_precision": _MIXED[precision]}
-    if spec.scaling.deepspeed is not None:
+    deepspeed = spec.scaling.deepspeed
+    if deepspeed is not None:
         # with cpu=True accelerate ignores DeepSpeed; without the backend it counts one process where there are more
         plugin = DeepSpeedPlugin(
-            zero_stage=spec.scaling.deepspeed.zero_stage,
+            zero_stage=deepspeed.zero_stage,
+            offload_optimizer_device="cpu" if deepspeed.offload else "none",
+            offload_param_device="cpu" if deepspeed.offload and deepspeed.zero_stage == 3 else "none",
             gradient_accumulation_steps=1,
             gradient_clipping=spec.training.max_grad_norm,
             zero3_init_flag=False,
         )
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1  # unused: the loop normalises by tokens itself
+        # its own AdamW for the CPU has to be compiled; PyTorch's does the same
+        plugin.deepspeed_config["zero_force_ds_cpu_optimizer"] = False
         arguments |= {
             "deepspeed_plugin": plugin,
             "kwargs_handlers": [InitProcessGroupKwargs(backend="gloo" if on_cpu else "nccl")],
@@ -65,40 +95,61 @@ def _load_models_whole() -> None:
     unset_hf_deepspeed_config()
 
 
-def make_optimizer(model: nn.Module, spec: FineTuneJobSpec) -> Optimizer:
-    """AdamW over the trainable weights; weight decay on matrices only."""
-    training, adamw = spec.training, spec.training.optimizer.adamw
-    assert adamw is not None
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": training.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [g for g in groups if g["params"]],
-        lr=training.learning_rate,
-        betas=(adamw.beta1, adamw.beta2),
-        eps=adamw.epsilon,
-        fused=spec.scaling.deepspeed is None,
-    )
+def prepare(accelerator: Accelerator, model: nn.Module, spec: FineTuneJobSpec, layout: Layout) -> "Prepared":
+    """Wraps or cuts a model for the strategy, and makes its optimizer.
 
-
-def prepare(accelerator: Accelerator, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Any]:
-    """Wraps a model and its optimizer for the strategy."""
-    prepared, wrapped = accelerator.prepare(model, optimizer)
+    Raises:
+        InputError: the model cannot be cut by layers.
+    """
+    if layout.mesh is not None:
+        return _cut(accelerator, model, spec, layout)
+    plain = accelerator.distributed_type == "DEEPSPEED"
+    prepared, optimizer = accelerator.prepare(model, make_optimizer(model, spec.training, fused=not plain))
     _load_models_whole()
-    if accelerator.distributed_type == "DEEPSPEED":
+    if plain:
         from tunesmith.training import zero
 
-        zero.make_moments(prepared.optimizer)
-    return prepared, wrapped
+        zero.make_state(prepared.optimizer)
+        return Prepared(prepared, optimizer, f"ZeRO-{prepared.zero_optimization_stage()}")
+    return Prepared(prepared, optimizer, "DDP" if layout.workers > 1 else "one worker")
+
+
+def _cut(accelerator: Accelerator, model: Any, spec: FineTuneJobSpec, layout: Layout) -> "Prepared":
+    assert layout.mesh is not None
+    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)  # tells of each exchange
+    scaling, names = spec.scaling, []
+    offload = scaling.fsdp is not None and scaling.fsdp.offload
+    if not offload:
+        model.to(accelerator.device)
+    summed: list[nn.Parameter] = []
+    if layout.tensor > 1:
+        names.append("tensor parallel")
+        summed_names = tensor_parallel.cut_layers(model, layout.mesh[TENSOR])
+    if scaling.fsdp is not None:
+        names.append("FSDP2")
+        fsdp.shard(model, layout.mesh[DATA], bf16=spec.training.precision == "bf16", offload=offload)
+    else:  # only adds autocast: what it is told here keeps DDP away
+        model = accelerator.prepare_model(model, evaluation_mode=True)
+    if layout.tensor > 1:
+        summed = [p for name, p in model.named_parameters() if name in summed_names]
+    optimizer = accelerator.prepare_optimizer(make_optimizer(model, spec.training, fused=True))
+
+    def finish() -> None:
+        tensor_parallel.sum_gradients(summed, layout)
+        if scaling.fsdp is None and layout.data_workers > 1:
+            tensor_parallel.average_gradients(model, layout)
+
+    return Prepared(model, optimizer, " and ".join(names), finish)
 
 
 @contextmanager
 def only_last_synchronises(accelerator: Accelerator, model: nn.Module, last: bool) -> Iterator[None]:
-    """Gradients of a step's micro-batches are added up locally; the workers exchange them after the last one."""
+    """Gradients of a step's micro-batches are added up locally; the workers exchange them after the last one.
+
+    FSDP2 exchanges them after each, so that no worker holds a whole gradient.
+    """
     accelerator.gradient_state._set_sync_gradients(last)
-    if last or accelerator.distributed_type == "DEEPSPEED":  # DeepSpeed takes it from the line above
+    if last or not isinstance(model, nn.parallel.DistributedDataParallel):  # DeepSpeed takes it from the line above
         yield
     else:
         with accelerator.no_sync(model):
@@ -123,8 +174,36 @@ def first_worker_first(accelerator: Accelerator) -> Iterator[bool]:
     dist.destroy_process_group(group)
 
 
-def sum_over_workers(accelerator: Accelerator, values: Tensor) -> Tensor:
-    """The sum of a small tensor over all workers."""
+def sum_over_workers(accelerator: Accelerator, values: Tensor, layout: Layout) -> Tensor:
+    """The sum of a small tensor over all workers; those that compute the same rows count once."""
     if accelerator.num_processes > 1:
         dist.all_reduce(values)
+        values /= layout.tensor
     return values
+
+
+def clip_gradients(accelerator: Accelerator, model: nn.Module, max_norm: float, max_value: float | None) -> float:
+    """Clips each element of the gradient, then scales it down to a global norm.
+
+    Returns:
+        The norm before it was scaled down, over all workers. Under DeepSpeed, which has clipped already, what it found.
+    """
+    if accelerator.distributed_type == "DEEPSPEED":
+        norm = accelerator.clip_grad_norm_(model.parameters(), max_norm)
+        return float(norm) if norm is not None else 0.0
+    accelerator.unscale_gradients()
+    by_mesh: dict[Any, list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            if max_value is not None:
+                tensor_parallel.local(parameter.grad).clamp_(-max_value, max_value)
+            mesh = parameter.grad.device_mesh if isinstance(parameter.grad, DTensor) else None
+            by_mesh.setdefault(mesh, []).append(parameter)
+    norms = [nn.utils.get_total_norm([p.grad for p in group if p.grad is not None]) for group in by_mesh.values()]
+    whole = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
+    total = whole[0] if len(whole) == 1 else torch.linalg.vector_norm(torch.stack(whole))
+    factor = torch.clamp(max_norm / (total + 1e-6), max=1.0)  # as in torch.nn.utils.clip_grad_norm_
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            tensor_parallel.local(parameter.grad).mul_(factor)
+    return float(total)

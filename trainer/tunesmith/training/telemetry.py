@@ -65,7 +65,8 @@ class Telemetry:
             write: whether the step gets a line in metrics.jsonl.
         """
         for name in ("loss", "learning_rate", "gradient_norm", "tokens_per_second"):
-            self._gauges[name].set(record[name])
+            if name in record:  # a step that was left out has no loss
+                self._gauges[name].set(record[name])
         if "validation/loss" in record:
             self._gauges["validation_loss"].set(record["validation/loss"])
         self._gauges["peak_memory_bytes"].set(peak_memory())
@@ -81,12 +82,13 @@ class Telemetry:
         step = record["step"]
         pace = (time.monotonic() - self._started) / (step - self._first)
         known = self.progress.validation_loss if self.progress else None
+        last = self.progress.loss if self.progress else None
         return Progress.model_validate(
             {
                 "step": step,
                 "totalSteps": self._total,
                 "percentage": math.floor(100 * step / self._total),
-                "loss": round(record["loss"], 6),
+                "loss": round(record["loss"], 6) if "loss" in record else last,
                 "validationLoss": record.get("validation/loss", known),
                 "tokensPerSecond": round(record["tokens_per_second"], 1),
                 "remainingSeconds": math.ceil(pace * (self._total - step)),

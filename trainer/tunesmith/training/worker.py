@@ -31,14 +31,16 @@ from tunesmith.models.prompts import virtual_tokens
 from tunesmith.models.start import start_tokenizer, trainable_model
 from tunesmith.sources import Resolver
 from tunesmith.training import checkpoint, coach
+from tunesmith.training.average import WeightAverage
 from tunesmith.training.checkpoint import Position
 from tunesmith.training.failures import StopRequestedError, outcome_of
+from tunesmith.training.layout import Layout
 from tunesmith.training.loop import Trainer
 from tunesmith.training.objective import collator_of, token_loss
 from tunesmith.training.pull import L2Pull, copy_of_trained
 from tunesmith.training.ranks import Ranks
 from tunesmith.training.state import load_weights, scatter_state
-from tunesmith.training.strategy import first_worker_first, make_accelerator, make_optimizer, prepare
+from tunesmith.training.strategy import first_worker_first, make_accelerator, prepare
 from tunesmith.training.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -206,14 +208,19 @@ def _make_trainer(
     start = copy_of_trained(model) if spec.method.full is not None and spec.method.full.l2_pull > 0 else {}
     if state is not None:
         load_weights(model, state["weights"])
-    prepared, optimizer = prepare(accelerator, model, make_optimizer(model, spec))
+    layout = Layout.of(spec, accelerator)
+    prepared = prepare(accelerator, model, spec, layout)
     if state is not None and resumed is not None:
-        scatter_state(accelerator, prepared, optimizer.optimizer, state, resumed.step)
+        scatter_state(accelerator, prepared.model, prepared.optimizer.optimizer, state)
         if accelerator.scaler is not None and resumed.loss_scale is not None:
             accelerator.scaler.load_state_dict({**accelerator.scaler.state_dict(), "scale": resumed.loss_scale})
+    bare = accelerator.unwrap_model(prepared.model)
+    average = None
+    if spec.training.average is not None:
+        average = WeightAverage(bare, spec.training.average.decay, state["average"] if state is not None else None)
+    log.info("strategy: %s", prepared.name)
     position = resumed or Position.model_validate({"dataDigest": data.digest})
     plan = EpochPlan.of(spec.training, *data.sets, weights=data.weights)
-    bare = accelerator.unwrap_model(prepared)
     method: L2Pull | Ranks | None = None
     if start and spec.method.full is not None:
         method = L2Pull(spec.method.full.l2_pull, bare, start)
@@ -226,8 +233,9 @@ def _make_trainer(
         training=spec.training.model_copy(update={"packing": spec.packed}),
         overrides=assignment.overrides,
         accelerator=accelerator,
-        model=prepared,
-        optimizer=optimizer,
+        layout=layout,
+        model=prepared.model,
+        optimizer=prepared.optimizer,
         objective=token_loss,
         data=data,
         plan=plan,
@@ -235,6 +243,8 @@ def _make_trainer(
         collator=collator,
         telemetry=telemetry,
         method=method,
+        finish_gradients=prepared.finish_gradients,
+        average=average,
     )
     return trainer, position
 
@@ -253,8 +263,7 @@ def _describe(assignment: Assignment, trainer: Trainer, data: TrainingData, para
     partial.write_text(json.dumps(asdict(summary)), encoding="utf-8")
     partial.replace(assignment.folder.data)
     log.info(
-        "strategy %s, %d workers, %s; %s; %d rows, %d tokens, %d truncated, %d dropped; %d steps",
-        trainer.accelerator.distributed_type.value,
+        "%d workers, %s; %s; %d rows, %d tokens, %d truncated, %d dropped; %d steps",
         trainer.accelerator.num_processes,
         type(trainer.model).__name__,
         parameters,

@@ -2,7 +2,7 @@
 
 DeepSpeed's own checkpoints fit one number of workers, its universal ones need a conversion; its functions for single
 parameters do neither, but want the optimizer's state to be there, which it makes at the first step only, and link it
-after the first of several parameter groups has stepped. `make_moments` makes and links it all before.
+after the first of several parameter groups has stepped. `make_state` makes and links it all before.
 https://deepspeed.readthedocs.io/en/latest/zero3.html#modifying-partitioned-states
 """
 
@@ -20,11 +20,18 @@ from deepspeed.utils import (
 )
 from torch import Tensor, nn
 
-from tunesmith.training.state import MOMENTS
+from tunesmith.training.state import OPTIMIZER
 
 
-def make_moments(zero: Any) -> None:
-    """Gives AdamW its state before the first step.
+def kinds(zero: Any) -> tuple[str, ...]:
+    """The tensors that the optimizer within a ZeRO optimizer, AdamW or SGD, holds for each weight."""
+    if isinstance(zero.optimizer, torch.optim.SGD):
+        return ("momentum_buffer",) if zero.optimizer.defaults["momentum"] else ()
+    return ("exp_avg", "exp_avg_sq")
+
+
+def make_state(zero: Any) -> None:
+    """Gives the optimizer its state before the first step.
 
     Args:
         zero: the ZeRO optimizer of an engine, of any stage.
@@ -32,26 +39,33 @@ def make_moments(zero: Any) -> None:
     state = zero.optimizer.state
     sharded_weights = hasattr(zero, "fp32_partitioned_groups_flat")  # stage 3
     partitions = zero.fp32_partitioned_groups_flat if sharded_weights else zero.single_partition_of_fp32_groups
+    counted = {"step": torch.tensor(0.0)} if _counts(zero) else {}
     for partition in partitions:
         if not state[partition]:
-            moments = {moment: torch.zeros_like(partition, requires_grad=False) for moment in MOMENTS}
-            state[partition] = {"step": torch.tensor(0.0), **moments}
+            zeros = {kind: torch.zeros_like(partition, requires_grad=False) for kind in kinds(zero)}
+            state[partition] = {name: value.clone() for name, value in counted.items()} | zeros
     if not sharded_weights:
         for group, partition in zip(zero.bit16_groups, partitions, strict=True):
             lazy_init_hp_params_optimizer_state(group, partition, state)
         zero._hp_optimizer_states_linked = True
 
 
-def gather(parameter: nn.Parameter) -> dict[str, Tensor]:
-    """The whole fp32 weight and moments of a parameter, on every worker; a collective operation."""
-    moments = {moment: safe_get_full_optimizer_state(parameter, moment) for moment in MOMENTS}
-    return {"weights": safe_get_full_fp32_param(parameter), **moments}
+def gather(parameter: nn.Parameter, zero: Any) -> dict[str, Any]:
+    """The whole fp32 weight of a parameter and what the optimizer holds for it, on every worker; a collective
+    operation."""
+    held = {OPTIMIZER + kind: safe_get_full_optimizer_state(parameter, kind) for kind in kinds(zero)}
+    if _counts(zero):
+        held[OPTIMIZER + "step"] = next(iter(zero.optimizer.state.values()))["step"]
+    return {"weights": safe_get_full_fp32_param(parameter), **held}
 
 
-def scatter(parameter: nn.Parameter, whole: dict[str, Tensor], worker: int) -> None:
-    """Puts this worker's part of a whole weight and its moments into its shards."""
+def scatter(parameter: nn.Parameter, weight: Tensor, held: dict[str, Tensor], worker: int, zero: Any) -> None:
+    """Puts this worker's part of a whole weight, and of what the optimizer holds for it, into its shards."""
     shard = getattr(parameter, "ds_tensor", None)
-    for kind, value in whole.items():
+    if "step" in held:  # one count for all
+        for values in zero.optimizer.state.values():
+            values["step"] = held["step"].clone()
+    for kind, value in {"": weight, **{kind: held[kind] for kind in kinds(zero) if kind in held}}.items():
         if shard is None:  # stages 1 and 2
             _set(parameter, value, kind, safe_set_full_fp32_param, safe_set_full_optimizer_state)
         else:  # the last worker's shard is padded, which the function for whole tensors of stage 3 overlooks
@@ -62,14 +76,13 @@ def scatter(parameter: nn.Parameter, whole: dict[str, Tensor], worker: int) -> N
             _set(parameter, part, kind, safe_set_local_fp32_param, safe_set_local_optimizer_state)
 
 
-def set_step(zero: Any, step: int) -> None:
-    """Sets AdamW's count of steps, which corrects the bias of its moments."""
-    for values in zero.optimizer.state.values():
-        values["step"] = torch.tensor(float(step))
+def _counts(zero: Any) -> bool:
+    """Whether the optimizer counts its steps, as AdamW does to correct the bias of its moments."""
+    return not isinstance(zero.optimizer, torch.optim.SGD)
 
 
 def _set(parameter: nn.Parameter, value: Tensor, kind: str, set_weight: Any, set_moment: Any) -> None:
-    if kind == "weights":
-        set_weight(parameter, value)
-    else:
+    if kind:
         set_moment(parameter, value, kind)
+    else:
+        set_weight(parameter, value)
