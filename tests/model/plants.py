@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import resource
+import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -14,8 +16,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from tunesmith.data import prepare
 from tunesmith.data.collate import Batch
+from tunesmith.data.parts import RunRows
 from tunesmith.data.prefetch import Ahead
+from tunesmith.data.prepare import TrainingData
 from tunesmith.training import checkpoint, loop, worker
 from tunesmith.training.checkpoint import Position
 from tunesmith.training.loop import Trainer
@@ -26,8 +31,14 @@ LOSS = token_loss
 
 
 def signal_in_step(step: int, number: int) -> None:
-    """The process gets a signal while the loss of a step is computed."""
-    _in_step(step, lambda loss: os.kill(os.getpid(), number) or loss)  # type: ignore[func-returns-value]
+    """The process gets a signal while the loss of a step is computed, and has heeded it before the step ends."""
+
+    def send(loss: Tensor) -> Tensor:
+        os.kill(os.getpid(), number)
+        time.sleep(0.5)  # the handler runs in the main thread, which waits for this one in turns of 0.2 s
+        return loss
+
+    _in_step(step, send)
 
 
 def nan_in_step(step: int, times: int) -> None:
@@ -153,6 +164,25 @@ def make_batches_ahead() -> None:
             super().__init__(make, end, True)
 
     loop.Ahead = InThread  # type: ignore[attr-defined]  # read from there
+
+
+def only_first_encodes() -> None:
+    """Tokenizing is refused to every worker but the first."""
+    if os.environ.get("RANK", "0") != "0":
+        prepare.encode = None  # type: ignore[assignment,attr-defined]  # read from there
+
+
+def watch_memory() -> None:
+    """Leaves in memory.json, in the run's folder, by how many bytes preparing the data raised the process's peak."""
+
+    def watched(rows: RunRows, tokenizer: Any, folder: Path, *others: Any) -> TrainingData:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        data = prepare.prepare_data(rows, tokenizer, folder, *others)
+        growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        (folder.parent / "memory.json").write_text(json.dumps(growth * 1024))
+        return data
+
+    worker.prepare_data = watched  # type: ignore[assignment,attr-defined]  # read from there
 
 
 def script_validation(losses: list[float]) -> None:

@@ -17,7 +17,7 @@ from tunesmith.api.pod import RunFolder
 from tunesmith.models.load import ModelLocation, load_model, load_tokenizer
 from tunesmith.models.start import trainable_model
 from tunesmith.sources import Resolver
-from tunesmith.training.checkpoint import newest_intact, read_part
+from tunesmith.training.checkpoint import best_checkpoint, read_part
 from tunesmith.training.ranks import Ranks
 from tunesmith.training.state import load_weights
 
@@ -70,11 +70,11 @@ def test_the_cut_does_not_matter(changes: dict[str, Any], adapted: Run, trained:
 @pytest.mark.filterwarnings("ignore:The following rank_pattern keys")
 def test_what_is_written_is_what_was_trained(adapted: Run, base: Path, rows: Path) -> None:
     """As the run's checkpoint has it, as peft loads it, and merged into the base."""
-    newest = newest_intact(adapted.folder)
-    assert newest is not None
+    best = best_checkpoint(adapted.folder)
+    assert best is not None
     spec = job_of(rows, base=base, method=ADALORA).spec
     trained = trainable_model(spec, Resolver(), load_tokenizer(ModelLocation(str(base))))
-    load_weights(trained, read_part(newest, "weights"))
+    load_weights(trained, read_part(best, "weights"))
     plain = load_model(ModelLocation(str(base)), torch.float32)
     expected, before = _logits(trained), _logits(plain)
     peft = PeftModel.from_pretrained(plain, str(adapted.folder.model))
@@ -103,7 +103,7 @@ def test_the_penalty_is_that_of_peft(base: Path, rows: Path) -> None:
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
     figures = Ranks(spec.method.adalora, model, total_steps=10).add_gradient(scale=1.0)
-    assert 0.1 * figures["adalora/orthogonality"] == pytest.approx(float(with_penalty - without), rel=1e-4)
+    assert 0.1 * figures["adalora/orthogonality"] == pytest.approx(float((with_penalty - without).detach()), rel=1e-4)
     for name, parameter in model.named_parameters():
         if "lora_A" in name or "lora_B" in name:
             torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-3, atol=1e-5)

@@ -114,13 +114,13 @@ def test_a_gradient_that_turns_to_no_number_ends_the_run_before_it_spoils_the_we
 
 def test_the_checkpoint_before_a_damaged_one_is_used(desk: Desk, reference: Run) -> None:
     desk.start(plant=partial(signal_in_step, 10, signal.SIGKILL))
-    damaged = desk.run.folder.checkpoints / "step-00000008" / "exp_avg.safetensors"
+    damaged = desk.run.folder.checkpoints / "step-00000008" / "optimizer.exp_avg.safetensors"
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
     damaged.write_bytes(content)
     ended = desk.start()
     assert ended.code == 0
-    said = "step-00000008/exp_avg.safetensors is not what was written; going on from the checkpoint before it"
+    said = "step-00000008/optimizer.exp_avg.safetensors is not what was written; going on from the checkpoint before it"
     assert said in " ".join((ended.output + ended.errors).split()), "on the terminal"
     assert said in (desk.run.folder.logs / "worker-0.log").read_text()
     assert desk.run.losses() == reference.losses()

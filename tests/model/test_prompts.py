@@ -18,7 +18,7 @@ from tunesmith.evaluation.generate import generate_answers
 from tunesmith.models.load import ModelLocation, load_model, load_tokenizer
 from tunesmith.models.start import trainable_model
 from tunesmith.sources import Resolver
-from tunesmith.training.checkpoint import newest_intact, read_part
+from tunesmith.training.checkpoint import best_checkpoint, read_part
 from tunesmith.training.objective import collator_of, token_loss
 from tunesmith.training.state import load_weights
 
@@ -127,10 +127,10 @@ def test_nothing_is_tuned_on_top_of_a_prefix(trained: Trained, base: Path, rows:
 
 def _from_checkpoint(run: Run, method: dict[str, Any], base: Path, rows: Path) -> torch.nn.Module:
     """The model as it was trained, with the encoder that makes the prefix or the prompt."""
-    newest = newest_intact(run.folder)
-    assert newest is not None
+    best = best_checkpoint(run.folder)
+    assert best is not None
     model = _fresh(method, base, rows)
-    load_weights(model, read_part(newest, "weights"))
+    load_weights(model, read_part(best, "weights"))
     return model
 
 

@@ -100,7 +100,7 @@ def run_job(job: FineTuneJob, folder: RunFolder, arguments: argparse.Namespace, 
                 outcome = train_here(job, folder, resolver, console.print)
         if job.spec.search is not None:
             console.print(trials_table(folder))
-            show_findings(read_findings(folder.findings), console)
+        show_findings(read_findings(folder.findings), console)
         if outcome.reason == "Succeeded" and job.spec.evaluation is not None:
             from tunesmith.evaluation.table import evaluation_table
 

@@ -21,8 +21,9 @@ from tunesmith.data.rows import Row
 from tunesmith.data.summary import DataSummary, Hashes, Part, summarise
 from tunesmith.data.tokenized import TokenizedRows
 
-CHUNK_ROWS, CHUNK_CHARACTERS = 1000, 2_000_000
-"""Rows that are tokenized at once: enough for a tokenizer to share them among all cores."""
+CHUNK_ROWS, CHUNK_CHARACTERS = 1000, 500_000
+"""Rows that are tokenized at once: enough for a tokenizer to share them among all cores. Meanwhile a character takes
+some 60 bytes."""
 
 
 @dataclass(frozen=True)

@@ -262,6 +262,8 @@ def _describe(assignment: Assignment, trainer: Trainer, data: TrainingData, para
     partial = assignment.folder.data.with_suffix(".partial")  # the progress display reads it as soon as it is there
     partial.write_text(json.dumps(asdict(summary)), encoding="utf-8")
     partial.replace(assignment.folder.data)
+    for text in summary.warnings:
+        log.info("warning: %s", text)  # a person reads it off data.json, in the progress display
     log.info(
         "%d workers, %s; %s; %d rows, %d tokens, %d truncated, %d dropped; %d steps",
         trainer.accelerator.num_processes,
