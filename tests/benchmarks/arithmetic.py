@@ -1,16 +1,21 @@
 """What the benchmarks of methods share: a small Llama that has learnt to add, and jobs that teach it to subtract."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tunesmith.api.cluster import Resources
+from tunesmith.api.dataset import DataSource
 from tunesmith.api.job import FineTuneJob
 from tunesmith.api.load import load_jobs
+from tunesmith.data.collate import Collator
 from tunesmith.data.encode import encode_prompts
+from tunesmith.data.rows import read_rows
 from tunesmith.evaluation.generate import generate_answers
+from tunesmith.evaluation.loss import encode_test, row_losses
 from tunesmith.models.load import ModelLocation, load_tokenizer
 from tunesmith.sources import Resolver
 
@@ -42,6 +47,16 @@ def exact_match(model: Any, tokenizer_folder: Path, task: str) -> float:
     answers = generate_answers(model.eval(), tokenizer, prompts, 8, 250, lambda done: None).texts
     right: list[bool] = [a is not None and a.strip() == row["response"] for a, row in zip(answers, rows, strict=True)]
     return sum(right) / len(right)
+
+
+def perplexity(model: Any, tokenizer_folder: Path, task: str) -> float:
+    """The perplexity of the answers to a task's 500 held-out problems."""
+    job = addition_job()
+    tokenizer = load_tokenizer(ModelLocation(str(tokenizer_folder)))
+    source = DataSource.model_validate({"source": str(DATA / f"{task}.test.jsonl")})
+    rows = encode_test(read_rows(source, RESOLVER, "spec.dataset.test"), job.spec, tokenizer)
+    losses = row_losses(model.eval(), rows, Collator(int(tokenizer.pad_token_id), packed=False), 250, lambda done: None)
+    return math.exp(losses.sum() / rows.tokens.sum())
 
 
 def _alone(job: FineTuneJob) -> FineTuneJob:

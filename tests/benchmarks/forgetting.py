@@ -3,9 +3,9 @@
     python -m tests.benchmarks.forgetting [--folder DIR] [--only NAME ...]
 
 A small Llama learns to add (the first job of manifests/samples/arithmetic.yaml), then to subtract, with each method.
-Exact match is on 500 held-out problems of each task. The state is what a training step needs beside the model: the
-trained weights' gradients and AdamW's two moments, and the starting weights for l2Pull, in fp32. The file is the model
-or the adapter that is written. With --folder, what was trained there before is not trained again.
+Exact match and perplexity are on 500 held-out problems of each task. The state is what a training step needs beside the
+model: the trained weights' gradients and AdamW's two moments, and the starting weights for l2Pull, in fp32. The file is
+the model or the adapter that is written. With --folder, what was trained there before is not trained again.
 """
 
 import argparse
@@ -16,19 +16,19 @@ from typing import Any
 
 import torch
 
-from tests.benchmarks.arithmetic import RESOLVER, addition_job, exact_match, subtraction_job
+from tests.benchmarks.arithmetic import RESOLVER, addition_job, exact_match, perplexity, subtraction_job
 from tunesmith.api.job import FineTuneJob
 from tunesmith.api.pod import RunFolder
 from tunesmith.launch.folder import open_folder
 from tunesmith.launch.run import train_here
 from tunesmith.models.load import ModelLocation, load_model
 
-EPOCHS = 4
+EPOCHS = 12
 METHODS: dict[str, tuple[dict[str, Any], float]] = {
-    "full": ({"full": {}}, 2e-3),
-    "full, l2Pull 10": ({"full": {"l2Pull": 10.0}}, 2e-3),
-    "full, l2Pull 0.1": ({"full": {"l2Pull": 0.1}}, 2e-3),
-    "full, l2Pull 1": ({"full": {"l2Pull": 1.0}}, 2e-3),
+    "full": ({"full": {}}, 1e-3),
+    "full, l2Pull 0.01": ({"full": {"l2Pull": 0.01}}, 1e-3),
+    "full, l2Pull 0.03": ({"full": {"l2Pull": 0.03}}, 1e-3),
+    "full, l2Pull 0.1": ({"full": {"l2Pull": 0.1}}, 1e-3),
     "lora": ({"lora": {"rank": 8, "alpha": 16}}, 5e-3),
     "lora, dora": ({"lora": {"rank": 8, "alpha": 16, "dora": True}}, 5e-3),
     "adalora": ({"adalora": {"initialRank": 12, "targetRank": 8, "alpha": 96}}, 5e-3),
@@ -61,16 +61,23 @@ def measure(name: str, folder: Path) -> str:
     trained = json.loads((run / "data.json").read_text())["trainable_parameters"]
     copies = 4 if method.get("full", {}).get("l2Pull") else 3
     size = sum(file.stat().st_size for file in (run / "model").glob("*.safetensors"))
-    scores = f"{exact_match(model, base, 'addition'):.3f} | {exact_match(model, base, 'subtraction'):.3f}"
-    return f"| {name} | {trained:,} | {copies * 4 * trained / 2**20:.2f} | {size / 2**20:.2f} | {scores} |"
+    state = copies * 4 * trained / 2**20
+    return f"| {name} | {trained:,} | {state:.2f} | {size / 2**20:.2f} | {scores(model, base)} |"
 
 
-def base_scores(folder: Path) -> tuple[float, float]:
+def scores(model: Any, base: Path) -> str:
+    """Exact match and perplexity on both tasks; four cells."""
+    return " | ".join(
+        f"{exact_match(model, base, task):.3f} | {perplexity(model, base, task):.3g}"
+        for task in ("addition", "subtraction")
+    )
+
+
+def base_scores(folder: Path) -> str:
     """Trains the base, and measures it on both tasks."""
     train(addition_job(), folder / "addition")
     base = folder / "addition" / "model"
-    model = load_model(ModelLocation(str(base)), torch.float32)
-    return exact_match(model, base, "addition"), exact_match(model, base, "subtraction")
+    return scores(load_model(ModelLocation(str(base)), torch.float32), base)
 
 
 def main() -> None:
@@ -81,11 +88,10 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = (arguments.folder or Path(scratch)).absolute()
-        addition, subtraction = base_scores(folder)
-        print(
-            "| method | trained weights | state, MiB | file, MiB | addition | subtraction |\n|---|---|---|---|---|---|"
-        )
-        print(f"| before | | | | {addition:.3f} | {subtraction:.3f} |", flush=True)
+        before = base_scores(folder)
+        columns = "addition | perplexity | subtraction | perplexity"
+        print(f"| method | trained weights | state, MiB | file, MiB | {columns} |\n|{'---|' * 8}")
+        print(f"| before | | | | {before} |", flush=True)
         for name in arguments.only:
             print(measure(name, folder), flush=True)
 

@@ -163,14 +163,16 @@ class FineTuneJobSpec(Schema):
             field="training.precision",
         ),
         Rule(
-            cel="!has(self.scaling.deepspeed) || (!has(self.method.adalora) && "
-            "(!has(self.method.full) || self.method.full.l2Pull == 0.0))",
-            message="adalora and full.l2Pull need gradients, which deepspeed keeps to itself; use fsdp or neither",
-            holds=lambda s: (
-                s.scaling.deepspeed is None
-                or (s.method.adalora is None and (s.method.full is None or s.method.full.l2_pull == 0))
-            ),
+            cel="!has(self.scaling.deepspeed) || !has(self.method.full) || self.method.full.l2Pull == 0.0",
+            message="full.l2Pull needs gradients, which deepspeed keeps to itself; use fsdp, or drop it",
+            holds=lambda s: s.scaling.deepspeed is None or s.method.full is None or s.method.full.l2_pull == 0,
             field="scaling.deepspeed",
+        ),
+        Rule(
+            cel="!has(self.method.adalora) || (!has(self.scaling.deepspeed) && !has(self.scaling.fsdp))",
+            message="adalora is not sharded, since it judges ranks by whole gradients; drop deepspeed and fsdp",
+            holds=lambda s: s.method.adalora is None or (s.scaling.deepspeed is None and s.scaling.fsdp is None),
+            field="scaling",
         ),
         Rule(
             cel="!has(self.method.lora) || !self.method.lora.dora || !has(self.model.quantization) || "
