@@ -57,6 +57,20 @@ def test_padded_rows_on_two_workers(trained: Trained, reference: Run) -> None:
     assert_same(trained(workers=2, packing=False, microBatchSize=3), reference)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"workers": 2}, {"workers": 4, "packing": False}, {"workers": 2, "scaling": {"fsdp": {}}}],
+    ids=["two", "four, padded", "two, FSDP2"],
+)
+def test_fifty_steps(changes: dict[str, Any], trained: Trained) -> None:
+    long = {"epochs": None, "maxSteps": 50, "learningRate": 3e-4}
+    losses = trained(**long).losses()
+    assert len(losses) == 50
+    run = trained(**long | changes)
+    assert run.losses()[0] == pytest.approx(losses[0], rel=1e-6)
+    assert run.losses() == pytest.approx(losses, rel=1e-5)
+
+
 def test_bf16_is_close(trained: Trained, reference: Run) -> None:
     """bf16 keeps 8 bits of a product's mantissa: relative errors of 2^-9, together well below 1% of the loss."""
     run = trained(precision="bf16")
