@@ -1,5 +1,7 @@
 """Warns of a job that cannot fit into the memory that it asks for; it is started all the same: an estimate may err."""
 
+from pydantic import ValidationError
+
 from tunesmith.api.architecture import Architecture
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.quantity import parse_quantity
@@ -32,4 +34,8 @@ def _architecture(spec: FineTuneJobSpec, seen: Observed, visited: frozenset[str]
     other = seen.jobs.get(name) if name is not None and name not in visited else None
     if name is None or other is None:
         return None
-    return _architecture(FineTuneJobSpec.model_validate(other["spec"]), seen, visited | {name})
+    try:
+        theirs = FineTuneJobSpec.model_validate(other["spec"])
+    except ValidationError:  # of another release, which is no reason not to start this job
+        return None
+    return _architecture(theirs, seen, visited | {name})

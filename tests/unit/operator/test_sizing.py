@@ -59,3 +59,11 @@ def test_the_model_of_another_job_is_as_large_as_that_job_made_it(size: dict[str
     done = {"conditions": [{"type": "Complete", "status": "True"}], "artifacts": {"folder": "pvc://old/team/base"}}
     world.others["base"] = job("base", "99999999aaaa", status=done, model={"config": size})
     assert ("WontFit" in world.looks().told) == told
+
+
+def test_a_job_that_this_release_cannot_read_is_no_obstacle() -> None:
+    world = World(model={"source": "job://base"}, method={"lora": {}}, **memory("4Gi"))
+    done = {"conditions": [{"type": "Complete", "status": "True"}], "artifacts": {"folder": "pvc://old/team/base"}}
+    world.others["base"] = job("base", "99999999aaaa", status=done, model={"config": LLAMA | {"wheels": 4}})
+    assert "AttemptStarted" in world.looks().told
+    assert "WontFit" not in world.told
