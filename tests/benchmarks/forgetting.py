@@ -27,8 +27,9 @@ EPOCHS = 12
 METHODS: dict[str, tuple[dict[str, Any], float]] = {
     "full": ({"full": {}}, 1e-3),
     "full, l2Pull 0.01": ({"full": {"l2Pull": 0.01}}, 1e-3),
-    "full, l2Pull 0.03": ({"full": {"l2Pull": 0.03}}, 1e-3),
     "full, l2Pull 0.1": ({"full": {"l2Pull": 0.1}}, 1e-3),
+    "full, l2Pull 0.3": ({"full": {"l2Pull": 0.3}}, 1e-3),
+    "full, l2Pull 1": ({"full": {"l2Pull": 1.0}}, 1e-3),
     "lora": ({"lora": {"rank": 8, "alpha": 16}}, 5e-3),
     "lora, dora": ({"lora": {"rank": 8, "alpha": 16, "dora": True}}, 5e-3),
     "adalora": ({"adalora": {"initialRank": 12, "targetRank": 8, "alpha": 96}}, 5e-3),

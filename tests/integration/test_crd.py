@@ -8,6 +8,7 @@ import yaml
 
 from tests.tools.build import build
 from tests.unit.api.invalid import SPECS, VALID, Invalid, changed
+from tunesmith.api.job import FineTuneJobSpec
 
 from .controlplane import ControlPlane
 from .kube import Kube, KubeError, Object
@@ -22,6 +23,9 @@ def job(text: str, namespace: str) -> Object:
     body: Object = yaml.safe_load(text.replace("2e-4", "2.0e-4").replace("1e3", "1.0e+3"))
     body["metadata"]["namespace"] = namespace
     return body
+
+
+VALID_SPEC = FineTuneJobSpec.model_validate(job(VALID, "default")["spec"])
 
 
 def create(kube: Kube, body: Object) -> Object:
@@ -48,9 +52,9 @@ def test_the_server_refuses_what_validate_refuses(case: Invalid, kube: Kube, nam
 def test_defaults_are_filled_in(kube: Kube, namespace: str) -> None:
     spec = create(kube, job(changed({"batchSize: 4": "batchSize:"}), namespace))["spec"]
     assert spec["training"]["batchSize"] == 32, "a field without a value has its default"
-    assert spec["training"]["schedule"] == {"type": "cosine", "warmup": 0.03}
-    lora = {"rank": 8, "alpha": 32, "dropout": 0, "targetModules": "all-linear", "merge": False}
-    assert spec["method"]["lora"] == lora
+    assert spec["training"]["schedule"] == VALID_SPEC.training.schedule.to_dict()
+    assert VALID_SPEC.method.lora is not None
+    assert spec["method"]["lora"] == VALID_SPEC.method.lora.to_dict()
     assert (spec["scaling"]["workers"], spec["suspend"], spec["backoffLimit"]) == (1, False, 3)
 
 

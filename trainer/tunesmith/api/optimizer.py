@@ -16,8 +16,8 @@ class AdamW(Schema):
     """Decay of the first moment."""
     beta2: Decay = 0.999
     """Decay of the second moment."""
-    epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8
-    """Added to the root of the second moment."""
+    epsilon: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Added to the root of the second moment; 1e-8 where it is not set."""
     bits: Literal[8, 32] = 32
     """Bits of a moment: 8 quantizes them block by block (Dettmers et al. 2021, arXiv:2110.02861)."""
     paged: bool = False

@@ -29,8 +29,9 @@ def make_optimizer(model: nn.Module, training: TrainingSpec, *, fused: bool) -> 
     adamw, sgd = training.optimizer.adamw, training.optimizer.sgd
     adafactor, muon = training.optimizer.adafactor, training.optimizer.muon
     rate = training.learning_rate
+    epsilon = adamw.epsilon if adamw is not None and adamw.epsilon is not None else 1e-8
     if adamw is not None and adamw.bits == 32 and not adamw.paged:
-        return torch.optim.AdamW(groups, rate, (adamw.beta1, adamw.beta2), adamw.epsilon, fused=fused)
+        return torch.optim.AdamW(groups, rate, (adamw.beta1, adamw.beta2), epsilon, fused=fused)
     if adamw is not None:
         import bitsandbytes
 
@@ -38,7 +39,7 @@ def make_optimizer(model: nn.Module, training: TrainingSpec, *, fused: bool) -> 
             groups,
             rate,
             (adamw.beta1, adamw.beta2),
-            adamw.epsilon,
+            epsilon,
             optim_bits=adamw.bits,
             is_paged=adamw.paged,
         )
