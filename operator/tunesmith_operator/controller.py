@@ -14,9 +14,9 @@ from tunesmith_operator import metrics
 from tunesmith_operator.client import ApiError, Client
 from tunesmith_operator.events import event_body, merge_patch
 from tunesmith_operator.kinds import BY_NAME, CONFIG_MAPS, EVALUATION_JOBS, EVENTS, JOBS, PODS, RAY_JOBS
+from tunesmith_operator.observed import Object, Observed, Refusal
 from tunesmith_operator.progress import ProgressReader
 from tunesmith_operator.reconcile import reconcile
-from tunesmith_operator.reconcile.observed import Object, Observed, Refusal
 from tunesmith_operator.reconcile.plan import Event, Plan
 from tunesmith_operator.references import References
 from tunesmith_operator.settings import Settings

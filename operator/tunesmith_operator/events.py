@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from tunesmith_operator.names import digest
+from tunesmith_operator.observed import Object
 from tunesmith_operator.reconcile.decision import timestamp
-from tunesmith_operator.reconcile.observed import Object
 from tunesmith_operator.reconcile.plan import Event
 
 _LONGEST_MESSAGE = 1024

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from tunesmith_operator.client import Client
 from tunesmith_operator.kinds import BY_NAME
-from tunesmith_operator.reconcile.observed import Reference
+from tunesmith_operator.observed import Reference
 
 _BELIEVED_SECONDS = 10.0
 """A thousand jobs that share a claim need not ask for it a thousand times; what is missing is asked for each time."""

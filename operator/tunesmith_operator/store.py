@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from tunesmith_operator import observed
 from tunesmith_operator.kinds import CONFIG_MAPS, EVALUATION_JOBS, JOBS, PODS, RAY_JOBS, Kind
 from tunesmith_operator.names import UID_LABEL
-from tunesmith_operator.reconcile import observed
-from tunesmith_operator.reconcile.observed import Object
+from tunesmith_operator.observed import Object
 
 Key = tuple[str, str]
 """Namespace and name of a job."""

@@ -3,8 +3,8 @@
 from typing import Any
 
 from tunesmith.api.base import API_VERSION
+from tunesmith_operator.job import Job, Run
 from tunesmith_operator.names import ATTEMPT_LABEL, COMPONENT_LABEL, JOB_LABEL, UID_LABEL, label_value
-from tunesmith_operator.reconcile.job import Job, Run
 
 
 def labels(run: Run, component: str = "") -> dict[str, str]:

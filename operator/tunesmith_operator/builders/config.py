@@ -6,8 +6,8 @@ from typing import Any
 from tunesmith.api.base import API_VERSION
 from tunesmith.api.pod import JOB_FILE, RUN_FILE, RunConfig
 from tunesmith_operator.builders.common import metadata
+from tunesmith_operator.job import Run, spec_hash
 from tunesmith_operator.names import CONTENT_HASH, MODEL_CLAIMS, MODEL_SOURCE, SPEC_HASH, digest
-from tunesmith_operator.reconcile.job import Run, spec_hash
 
 
 def config_map(run: Run) -> dict[str, Any]:

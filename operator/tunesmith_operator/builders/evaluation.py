@@ -5,7 +5,7 @@ from typing import Any
 from tunesmith.api.pod import EVALUATE_COMMAND
 from tunesmith_operator.builders.common import metadata
 from tunesmith_operator.builders.pods import pod_template, worker_resources
-from tunesmith_operator.reconcile.job import Run
+from tunesmith_operator.job import Run
 from tunesmith_operator.settings import Settings
 
 _RETRIES = 2

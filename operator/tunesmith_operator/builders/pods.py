@@ -6,7 +6,7 @@ from typing import Any
 from tunesmith.api.cluster import RuntimeSpec
 from tunesmith.api.pod import CONFIG_DIR, METRICS_PORT, MOUNT_ROOT
 from tunesmith_operator.builders.common import labels
-from tunesmith_operator.reconcile.job import Run
+from tunesmith_operator.job import Run
 from tunesmith_operator.settings import PodResources, Settings
 
 GROUP_ID = 1000

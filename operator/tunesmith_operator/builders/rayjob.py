@@ -7,8 +7,8 @@ from tunesmith.api.pod import SUBMIT_COMMAND, TRAIN_COMMAND
 from tunesmith.api.quantity import parse_quantity
 from tunesmith_operator.builders.common import metadata
 from tunesmith_operator.builders.pods import fixed_resources, pod_template, worker_resources
+from tunesmith_operator.job import Run
 from tunesmith_operator.names import QUEUE_LABEL
-from tunesmith_operator.reconcile.job import Run
 from tunesmith_operator.settings import Settings
 
 _SUBMITTER_RETRIES = 3

@@ -7,11 +7,11 @@ from pydantic import ValidationError
 from tunesmith.api.job import MANAGER
 from tunesmith.api.load import check
 from tunesmith.api.status import JobStatus
+from tunesmith_operator.job import Job
+from tunesmith_operator.observed import Observed
 from tunesmith_operator.reconcile import attempts, diagnosis, evaluation
 from tunesmith_operator.reconcile.decision import Decision
 from tunesmith_operator.reconcile.ending import attempt_pods
-from tunesmith_operator.reconcile.job import Job
-from tunesmith_operator.reconcile.observed import Observed
 from tunesmith_operator.reconcile.plan import Plan
 from tunesmith_operator.settings import Settings
 

@@ -7,7 +7,9 @@ from tunesmith.api.outcome import Artifacts, Outcome, Overrides
 from tunesmith.api.status import Attempt, Progress
 from tunesmith_operator.builders.config import config_map
 from tunesmith_operator.builders.rayjob import ray_job
+from tunesmith_operator.job import Job, Run, changed_fields, spec_hash
 from tunesmith_operator.names import CONTENT_HASH
+from tunesmith_operator.observed import Observed
 from tunesmith_operator.reconcile import diagnosis, sizing, validation
 from tunesmith_operator.reconcile.decision import Decision, timestamp
 from tunesmith_operator.reconcile.ending import (
@@ -19,8 +21,6 @@ from tunesmith_operator.reconcile.ending import (
     no_follow_up,
     own_ray_job,
 )
-from tunesmith_operator.reconcile.job import Job, Run, changed_fields, spec_hash
-from tunesmith_operator.reconcile.observed import Observed
 from tunesmith_operator.reconcile.validation import Obstacle
 from tunesmith_operator.settings import Settings
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from tunesmith.api.outcome import Artifacts, EvaluationResult
 from tunesmith.api.status import Attempt, Condition, ConditionType, JobStatus, Phase, Progress
-from tunesmith_operator.reconcile.observed import Reference
+from tunesmith_operator.observed import Reference
 from tunesmith_operator.reconcile.plan import ChildKind, Deletion, Event, Plan
 
 _KEPT_ATTEMPTS = 100

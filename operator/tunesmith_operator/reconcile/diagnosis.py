@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from tunesmith.api.outcome import Outcome
-from tunesmith_operator.reconcile.observed import Container, Pod
+from tunesmith_operator.observed import Container, Pod
 
 TRAINING = ("head", "worker")
 _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable")

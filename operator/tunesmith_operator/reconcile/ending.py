@@ -6,9 +6,9 @@ from typing import cast, get_args
 
 from tunesmith.api.outcome import Outcome, Overrides, Reason, Retry, next_attempt
 from tunesmith.api.status import Attempt
+from tunesmith_operator.job import Job
+from tunesmith_operator.observed import Observed, Pod, RayJob
 from tunesmith_operator.reconcile import diagnosis
-from tunesmith_operator.reconcile.job import Job
-from tunesmith_operator.reconcile.observed import Observed, Pod, RayJob
 from tunesmith_operator.settings import Settings
 
 INTERRUPTIONS_LIMIT = 20

@@ -3,11 +3,11 @@
 from tunesmith.api.outcome import Artifacts, Overrides
 from tunesmith_operator.builders.config import config_map
 from tunesmith_operator.builders.evaluation import evaluation_job
+from tunesmith_operator.job import Job
+from tunesmith_operator.observed import EvaluationJob, Observed, Pod
 from tunesmith_operator.reconcile import diagnosis, validation
 from tunesmith_operator.reconcile.decision import Decision
 from tunesmith_operator.reconcile.ending import follow_up
-from tunesmith_operator.reconcile.job import Job
-from tunesmith_operator.reconcile.observed import EvaluationJob, Observed, Pod
 from tunesmith_operator.reconcile.validation import Obstacle
 from tunesmith_operator.settings import Settings
 

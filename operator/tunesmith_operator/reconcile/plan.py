@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunesmith.api.status import JobStatus
-from tunesmith_operator.reconcile.observed import Reference
+from tunesmith_operator.observed import Reference
 
 ChildKind = Literal["ConfigMap", "RayJob", "Job"]
 

@@ -6,9 +6,9 @@ from tunesmith.api.architecture import Architecture
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.quantity import parse_quantity
 from tunesmith.api.sizing import GIB, change_that_fits, estimate
+from tunesmith_operator.job import Job
+from tunesmith_operator.observed import Observed
 from tunesmith_operator.reconcile.decision import Decision
-from tunesmith_operator.reconcile.job import Job
-from tunesmith_operator.reconcile.observed import Observed
 
 
 def warn(job: Job, seen: Observed, decision: Decision) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from tunesmith.api.outcome import Overrides
 from tunesmith.api.pod import cluster_run_path
 from tunesmith.api.source import Location
+from tunesmith_operator.job import Job, Model, Run
+from tunesmith_operator.observed import ConfigMap, Object, Observed, Reference
 from tunesmith_operator.reconcile.decision import Decision
-from tunesmith_operator.reconcile.job import Job, Model, Run
-from tunesmith_operator.reconcile.observed import ConfigMap, Object, Observed, Reference
 from tunesmith_operator.settings import Settings
 
 

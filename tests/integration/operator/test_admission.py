@@ -8,7 +8,7 @@ from tunesmith.api.outcome import Overrides
 from tunesmith_operator.builders.config import config_map
 from tunesmith_operator.builders.evaluation import evaluation_job
 from tunesmith_operator.builders.rayjob import ray_job
-from tunesmith_operator.reconcile.job import Job, Model, Run
+from tunesmith_operator.job import Job, Model, Run
 from tunesmith_operator.settings import Settings
 
 from ..kube import Kube, Object, eventually

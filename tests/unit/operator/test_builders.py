@@ -13,8 +13,8 @@ from tunesmith.api.pod import RunConfig
 from tunesmith_operator.builders.config import config_map
 from tunesmith_operator.builders.evaluation import evaluation_job
 from tunesmith_operator.builders.rayjob import ray_job
+from tunesmith_operator.job import Job, Model, Run
 from tunesmith_operator.names import child_name, label_value
-from tunesmith_operator.reconcile.job import Job, Model, Run
 from tunesmith_operator.settings import PodResources, Settings
 
 from .world import SETTINGS, UID, job

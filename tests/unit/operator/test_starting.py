@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tunesmith.api.base import API_VERSION
-from tunesmith_operator.reconcile.observed import Refusal
+from tunesmith_operator.observed import Refusal
 
 from .world import SETTINGS, UID, World, job
 

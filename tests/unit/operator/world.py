@@ -7,9 +7,10 @@ from typing import Any
 
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.status import JobStatus, Progress
+from tunesmith_operator import observed
 from tunesmith_operator.names import ATTEMPT_LABEL, COMPONENT_LABEL, UID_LABEL
-from tunesmith_operator.reconcile import observed, reconcile
-from tunesmith_operator.reconcile.observed import Observed, Refusal
+from tunesmith_operator.observed import Observed, Refusal
+from tunesmith_operator.reconcile import reconcile
 from tunesmith_operator.reconcile.plan import Event, Plan
 from tunesmith_operator.settings import Settings
 

@@ -8,7 +8,7 @@ from tunesmith.api.job import IMMUTABLE_FIELDS, FineTuneJobSpec
 from tunesmith.api.outcome import Overrides
 from tunesmith.api.source import Location
 from tunesmith_operator.names import QUEUE_LABEL, child_name, digest
-from tunesmith_operator.reconcile.observed import Object
+from tunesmith_operator.observed import Object
 
 
 @dataclass(frozen=True)
