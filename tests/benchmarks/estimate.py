@@ -165,7 +165,8 @@ def _work(task: dict[str, Any]) -> None:
     from tunesmith.models.build import build_model
     from tunesmith.models.tokenizer import train_tokenizer
     from tunesmith.sources import Resolver
-    from tunesmith.training.worker import Assignment, run_worker
+    from tunesmith.training.assignment import Assignment
+    from tunesmith.training.worker import run_worker
 
     if task.get("make"):
         config = NewModel.model_validate(task["make"])

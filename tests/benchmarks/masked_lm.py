@@ -55,7 +55,8 @@ def main() -> None:
     from tunesmith.api.pod import RunFolder
     from tunesmith.launch.folder import open_folder
     from tunesmith.sources import Resolver
-    from tunesmith.training.worker import Assignment, run_worker
+    from tunesmith.training.assignment import Assignment
+    from tunesmith.training.worker import run_worker
 
     body = job_of(arguments.data.resolve(), get_model_path(), arguments.steps, arguments.every, arguments.cpu)
     job = FineTuneJob.model_validate(body)

@@ -75,6 +75,7 @@ def worker(folder: Path, rank: int) -> None:
     from tunesmith.launch.folder import open_folder
     from tunesmith.sources import Resolver
     from tunesmith.training import worker as module
+    from tunesmith.training.assignment import Assignment
     from tunesmith.training.loop import Trainer
     from tunesmith.training.telemetry import peak_memory
 
@@ -98,7 +99,7 @@ def worker(folder: Path, rank: int) -> None:
 
     module.__dict__["trainable_model"] = built
     Trainer.run = watched  # type: ignore[method-assign]
-    assignment = module.Assignment(job, run, Resolver())
+    assignment = Assignment(job, run, Resolver())
     if rank == 0:
         with open_folder(run, job):
             module.run_worker(assignment)

@@ -81,8 +81,9 @@ def run_tunesmith(folder: Path, precision: str, steps: int) -> Measured:
     from tunesmith.api.job import FineTuneJob
     from tunesmith.api.pod import RunFolder
     from tunesmith.sources import Resolver
+    from tunesmith.training.assignment import Assignment
     from tunesmith.training.loop import Trainer
-    from tunesmith.training.worker import Assignment, run_worker
+    from tunesmith.training.worker import run_worker
 
     spec = {
         "model": {"source": str(folder / "model")},

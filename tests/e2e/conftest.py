@@ -23,7 +23,7 @@ TOOLS = ("helm", "promtool")
 VALUES = {
     # small enough for two cores
     "settings": {
-        "head": {"cpu": "100m", "memory": "2Gi"},
+        "head": {"cpu": "100m", "memory": "3Gi"},
         "submitter": {"cpu": "50m", "memory": "1Gi"},
         # soon enough for a test
         "progressSeconds": 1,

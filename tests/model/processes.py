@@ -50,7 +50,7 @@ def train(
     """Runs `run_worker` in as many processes as there are workers, and returns the outcome of each."""
     from tunesmith.launch.folder import open_folder
     from tunesmith.sources import Resolver
-    from tunesmith.training.worker import Assignment
+    from tunesmith.training.assignment import Assignment
 
     assignment = Assignment(job, folder, Resolver(), overrides=overrides or Overrides())
     with (

@@ -12,7 +12,7 @@ from tunesmith.api.pod import RunFolder
 from tunesmith.launch.book import Book
 from tunesmith.launch.trials import best_trial, read_trials
 from tunesmith.sources import Resolver
-from tunesmith.training.worker import Assignment
+from tunesmith.training.assignment import Assignment
 
 JOB: dict[str, Any] = {
     "metadata": {"name": "sums"},

@@ -31,8 +31,8 @@ def main(arguments: argparse.Namespace) -> int:
     from tunesmith.launch.search import run_search
     from tunesmith.launch.workers import Placement, run_attempt
     from tunesmith.sources import Resolver
+    from tunesmith.training.assignment import Assignment
     from tunesmith.training.failures import outcome_of
-    from tunesmith.training.worker import Assignment
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     job, run = read_config(arguments.config_dir)

@@ -6,7 +6,7 @@ from typing import Any
 from tunesmith.api.outcome import Outcome
 from tunesmith.launch.suggest import suggest
 from tunesmith.launch.trials import Trial, best_trial, read_trials, write_trials
-from tunesmith.training.worker import Assignment
+from tunesmith.training.assignment import Assignment
 
 
 class Book:

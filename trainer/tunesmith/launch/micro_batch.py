@@ -131,8 +131,9 @@ def memory_limit(job: FineTuneJob) -> float:
 
 def main(file: Path) -> None:
     """A trial, in its own process."""
+    from tunesmith.training.assignment import Assignment
     from tunesmith.training.probes import fill_memory
-    from tunesmith.training.worker import Assignment, run_worker
+    from tunesmith.training.worker import run_worker
 
     Path("/proc/self/oom_score_adj").write_text("1000")  # if the kernel must kill something, let it be this
     task = json.loads(file.read_text(encoding="utf-8"))

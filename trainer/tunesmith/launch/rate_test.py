@@ -18,8 +18,9 @@ from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import RunFolder
 from tunesmith.launch.run import in_thread, stop_on_signals
 from tunesmith.sources import Resolver
+from tunesmith.training.assignment import Assignment
 from tunesmith.training.probes import raise_rate
-from tunesmith.training.worker import Assignment, run_worker
+from tunesmith.training.worker import run_worker
 
 _FEWEST_STEPS = 10
 """A curve of fewer points tells nothing."""

@@ -13,7 +13,7 @@ from tunesmith.api.pod import RunFolder
 from tunesmith.launch.folder import write_result
 from tunesmith.launch.workers import Placement, run_attempt
 from tunesmith.sources import Resolver
-from tunesmith.training.worker import Assignment
+from tunesmith.training.assignment import Assignment
 
 _WORTH_RETRYING = ("OutOfMemory", "LossDiverged", "WorkerLost")
 """Where somebody looks on, a defect is shown at once, and an interruption was meant."""

@@ -25,8 +25,8 @@ from tunesmith.launch.trial_plot import plot_trials
 from tunesmith.launch.trials import best_trial, trial_folder
 from tunesmith.launch.workers import Placement, anywhere, join_ray
 from tunesmith.sources import Resolver
+from tunesmith.training.assignment import Assignment, worker_threads
 from tunesmith.training.failures import outcome_of
-from tunesmith.training.worker import Assignment, worker_threads
 
 _LOST_TRIAL_RESTARTS = 1
 """How often a trial whose process died is started again, from its last checkpoint."""

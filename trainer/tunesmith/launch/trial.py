@@ -17,8 +17,8 @@ from tunesmith.launch.folder import open_folder, read_result
 from tunesmith.launch.run import run_attempts
 from tunesmith.launch.trials import Trial, curve, trial_folder
 from tunesmith.launch.workers import Placement
+from tunesmith.training.assignment import Assignment
 from tunesmith.training.failures import outcome_of
-from tunesmith.training.worker import Assignment
 
 _PREDECESSOR_PATIENCE_S = 60.0
 """How long a trial waits for the process that trained it before the search was killed."""

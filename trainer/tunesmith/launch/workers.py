@@ -6,11 +6,9 @@ import os
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import RunFolder
-from tunesmith.training.worker import Assignment, run_worker, worker_threads
+from tunesmith.training.assignment import Assignment, worker_threads
 
 log = logging.getLogger(__name__)
 
@@ -86,11 +84,14 @@ def anywhere(assignment: Assignment) -> Assignment:
 
 
 def _start_worker(config: dict[str, Any]) -> dict[str, Any]:
+    from tunesmith.training.worker import run_worker  # what it loads is the workers' alone
+
     return run_worker(config["assignment"]).to_dict()
 
 
 def _scaling(assignment: Assignment, placement: Placement) -> Any:
     """What Ray Train is asked for; joins or starts a Ray cluster where workers are processes of their own."""
+    import torch
     from ray.train import ScalingConfig
 
     if placement.own_process:

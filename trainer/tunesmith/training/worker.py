@@ -4,9 +4,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 
 import torch
 import torch.distributed as dist
@@ -14,11 +13,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunesmith.api.job import FineTuneJob, FineTuneJobSpec
+from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
-from tunesmith.api.outcome import Outcome, Overrides
+from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import RunFolder
-from tunesmith.api.quantity import parse_quantity
 from tunesmith.data.parts import RunRows
 from tunesmith.data.plan import EpochPlan
 from tunesmith.data.prepare import TrainingData, prepare_data
@@ -29,8 +27,8 @@ from tunesmith.models.kind import first_position
 from tunesmith.models.parameters import ParameterCount, count_parameters
 from tunesmith.models.prompts import virtual_tokens
 from tunesmith.models.start import start_tokenizer, trainable_model
-from tunesmith.sources import Resolver
 from tunesmith.training import checkpoint, coach
+from tunesmith.training.assignment import Assignment, worker_threads
 from tunesmith.training.average import WeightAverage
 from tunesmith.training.checkpoint import Position
 from tunesmith.training.failures import StopRequestedError, outcome_of
@@ -46,21 +44,6 @@ from tunesmith.training.telemetry import Telemetry
 log = logging.getLogger(__name__)
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What a worker is told."""
-
-    job: FineTuneJob
-    folder: RunFolder
-    resolver: Resolver
-    attempt: int = 1
-    overrides: Overrides = field(default_factory=Overrides)
-    metrics_port: int | None = None
-    """Where to serve /metrics and /progress; nowhere by default."""
-    probe: Callable[[Trainer, Position], Outcome] | None = None
-    """What to do, with everything in place, instead of training."""
 
 
 def run_worker(assignment: Assignment) -> Outcome:
@@ -156,14 +139,6 @@ def _train(assignment: Assignment) -> Outcome:
 def _heed_stop_request(folder: RunFolder) -> None:
     if folder.stop_request.exists():
         raise StopRequestedError("stopped on request before the first step; run again to start")
-
-
-def worker_threads(spec: FineTuneJobSpec) -> int:
-    """CPU threads of a worker: what it asks for; by default its share of this machine."""
-    cpu = spec.scaling.resources.cpu
-    available = len(os.sched_getaffinity(0))
-    wanted = int(parse_quantity(cpu)) if cpu is not None else available // spec.scaling.workers
-    return max(1, min(wanted, available))
 
 
 def refuse_too_long(spec: FineTuneJobSpec, model: PreTrainedModel) -> None:
