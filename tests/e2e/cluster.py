@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,5 +94,6 @@ class Cluster:
             try:
                 yield rows
             finally:
+                time.sleep(3)  # what was seen elsewhere just now reaches the watch a moment later
                 process.terminate()
                 rows += [line.split() for line in process.stdout]
