@@ -205,7 +205,7 @@ def _make_trainer(
     if telemetry is not None and assignment.metrics_port is not None:
         telemetry.serve(assignment.metrics_port)
     trainer = Trainer(
-        training=spec.training.model_copy(update={"packing": spec.packed}),
+        training=spec.training,
         overrides=assignment.overrides,
         accelerator=accelerator,
         layout=layout,
