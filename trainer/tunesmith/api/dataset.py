@@ -93,12 +93,39 @@ class Columns(Schema):
     text: ColumnName = "text"
     """The text, for causalLM, maskedLM and seq2seq.spanCorruption."""
     prompt: ColumnName = "prompt"
-    """The instruction, for instruction and seq2seq."""
+    """The instruction, for instruction, seq2seq, reward and ppo."""
     response: ColumnName = "response"
-    """The answer, for instruction and seq2seq."""
+    """The answer, for instruction and seq2seq; for ppo only where the reward or a metric compares with it, and for
+    reward with rating."""
     messages: ColumnName | None = None
     """The conversation, for instruction with the tokenizer's chat template: a list of objects with role (system, user,
     assistant, tool) and content. Where it is set, prompt and response play no part."""
+    chosen: ColumnName = "chosen"
+    """The preferred answer of a pair, for reward."""
+    rejected: ColumnName = "rejected"
+    """The other answer of a pair, for reward."""
+    margin: ColumnName | None = None
+    """By how much it is preferred, for reward: a number; 1 without it."""
+    ranking: ColumnName | None = None
+    """For reward: a list of answers, the best first, of which every two make a pair; chosen and rejected then play no
+    part."""
+    rating: ColumnName | None = None
+    """For reward: what people gave the answer in the row's response, as a number. Answers to a prompt that are rated
+    differently make pairs; several ratings of one answer count as their mean."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="!has(self.ranking) || !has(self.rating)",
+            message="set ranking or rating, not both",
+            holds=lambda c: c.ranking is None or c.rating is None,
+        ),
+        Rule(
+            cel="!has(self.margin) || (!has(self.ranking) && !has(self.rating))",
+            message="goes with chosen and rejected; of ratings it is their difference",
+            holds=lambda c: c.margin is None or (c.ranking is None and c.rating is None),
+            field="margin",
+        ),
+    )
 
 
 class DatasetSpec(Schema):

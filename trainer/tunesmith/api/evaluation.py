@@ -6,7 +6,9 @@ from pydantic import Field
 
 from tunesmith.api.base import Rule, Schema
 
-MetricName = Literal["perplexity", "exactMatch", "tokenF1"]
+MetricName = Literal[
+    "perplexity", "exactMatch", "tokenF1", "pairAccuracy", "reward", "winRate", "divergence", "answerTokens"
+]
 
 
 class EvaluationSpec(Schema):
@@ -14,7 +16,8 @@ class EvaluationSpec(Schema):
 
     metrics: Annotated[list[MetricName], Field(min_length=1, max_length=16)] = ["perplexity"]
     """perplexity for every objective; of maskedLM and spanCorruption, of what one fixed draw hides. exactMatch and
-    tokenF1 compare generated answers with the test responses."""
+    tokenF1 compare generated answers with the test responses. pairAccuracy goes with reward. reward, winRate (against
+    the base, by the reward), divergence (from the base, in nats) and answerTokens go with ppo."""
     compare_with_base: bool = True
     """Whether the model that training started from is evaluated too."""
     max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 256

@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from tunesmith.api.base import OneOf, Rule, Schema
-
-Template = Annotated[str, Field(min_length=1, max_length=65536)]
+from tunesmith.api.ppo import PPO
+from tunesmith.api.reward import ENDS_IN_RESPONSE, RewardObjective, Template
 
 ModelKind = Literal["decoder", "encoder", "encoder-decoder"]
 """What a model is built of."""
@@ -60,15 +60,7 @@ class Instruction(Schema):
     """The text of a row, ending in {response}, for example "Q: {prompt} A: {response}"; without it the tokenizer's
     chat template is used."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            cel="!has(self.template) || (self.template.endsWith('{response}') && "
-            "self.template.indexOf('{response}') == self.template.size() - 10)",
-            message="should contain {response} once, at its end: generation stops there",
-            holds=lambda o: o.template is None or o.template.find("{response}") == len(o.template) - 10 >= 0,
-            field="template",
-        ),
-    )
+    rules: ClassVar[tuple[Rule, ...]] = (ENDS_IN_RESPONSE,)
 
 
 class Objective(OneOf):
@@ -82,6 +74,22 @@ class Objective(OneOf):
     """Text to text, for encoder-decoders."""
     instruction: Instruction | None = None
     """Responses to prompts."""
+    reward: RewardObjective | None = None
+    """A score for answers, from preferences."""
+    ppo: PPO | None = None
+    """Answers that earn a reward."""
+
+    @property
+    def template(self) -> str | None:
+        """The text of a prompt with an answer, where there are any; None stands for the chat template."""
+        answering = self.instruction or self.reward or self.ppo
+        return answering.template if answering is not None else None
+
+    @property
+    def answers(self) -> bool:
+        """Whether a model that has learnt this answers prompts."""
+        text_to_text = self.seq2seq is not None and self.seq2seq.span_corruption is None
+        return self.instruction is not None or self.ppo is not None or text_to_text
 
     @property
     def kind(self) -> ModelKind:

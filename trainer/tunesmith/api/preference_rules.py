@@ -1,0 +1,115 @@
+"""What objectives that learn from preferences and rewards demand of the rest of a FineTuneJob's spec."""
+
+from typing import Any
+
+from tunesmith.api.base import Rule
+
+REWARD_METRICS = ("pairAccuracy",)
+PPO_METRICS = ("exactMatch", "tokenF1", "reward", "winRate", "divergence", "answerTokens")
+_OWN_METRICS = ("pairAccuracy", "reward", "winRate", "divergence", "answerTokens")
+
+
+def _preference(spec: Any) -> bool:
+    return spec.objective.reward is not None or spec.objective.ppo is not None
+
+
+def _metrics_fit(spec: Any) -> bool:
+    asked = set(spec.evaluation.metrics) if spec.evaluation is not None else set()
+    if spec.objective.reward is not None:
+        return asked <= set(REWARD_METRICS)
+    return asked <= set(PPO_METRICS) if spec.objective.ppo is not None else asked.isdisjoint(_OWN_METRICS)
+
+
+def _listing(names: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f"'{name}'" for name in names) + "]"
+
+
+_NEITHER = "(!has(self.objective.reward) && !has(self.objective.ppo))"
+
+PREFERENCE_RULES = (
+    Rule(
+        cel=f"{_NEITHER} || has(self.model.source)",
+        message="reward and ppo start from a language model: set model.source",
+        holds=lambda s: not _preference(s) or s.model.source is not None,
+        field="model",
+    ),
+    Rule(
+        cel=f"{_NEITHER} || has(self.method.full) || has(self.method.lora)",
+        message="reward and ppo go with full and lora",
+        holds=lambda s: not _preference(s) or s.method.full is not None or s.method.lora is not None,
+        field="method",
+    ),
+    Rule(
+        cel=f"{_NEITHER} || self.scaling.tensorParallel == 1",
+        message="does not go with reward and ppo; use deepspeed to share weights among workers",
+        holds=lambda s: not _preference(s) or s.scaling.tensor_parallel == 1,
+        field="scaling.tensorParallel",
+    ),
+    Rule(
+        cel=f"{_NEITHER} || !has(self.training.quantizationAware)",
+        message="does not go with reward and ppo",
+        holds=lambda s: not _preference(s) or s.training.quantization_aware is None,
+        field="training.quantizationAware",
+    ),
+    Rule(
+        cel="has(self.objective.reward) || (!has(self.dataset.columns.margin) && !has(self.dataset.columns.ranking) && "
+        "!has(self.dataset.columns.rating))",
+        message="margin, ranking and rating go with objective.reward",
+        holds=lambda s: (
+            s.objective.reward is not None
+            or s.dataset.columns.members_present().isdisjoint({"margin", "ranking", "rating"})
+        ),
+        field="dataset.columns",
+    ),
+    Rule(
+        cel="!has(self.objective.ppo) || !has(self.scaling.fsdp)",
+        message="does not go with ppo; use deepspeed to share weights among workers",
+        holds=lambda s: s.objective.ppo is None or s.scaling.fsdp is None,
+        field="scaling.fsdp",
+    ),
+    Rule(
+        cel="!has(self.objective.ppo) || (!has(self.training.average) && self.training.skipNonFiniteSteps == 0 && "
+        "!has(self.search))",
+        message="training.average, training.skipNonFiniteSteps and search do not go with ppo",
+        holds=lambda s: (
+            s.objective.ppo is None
+            or (s.training.average is None and s.training.skip_non_finite_steps == 0 and s.search is None)
+        ),
+    ),
+    Rule(
+        cel="!has(self.objective.ppo) || !has(self.method.full) || self.method.full.l2Pull == 0.0",
+        message="does not go with ppo, which is held to its starting model by ppo.klCoefficient",
+        holds=lambda s: s.objective.ppo is None or s.method.full is None or s.method.full.l2_pull == 0,
+        field="method.full.l2Pull",
+    ),
+    Rule(
+        cel="!has(self.objective.ppo) || self.objective.ppo.reward.all(r, !has(r.model) || has(r.model.source))",
+        message="should say each reward model's source",
+        holds=lambda s: (
+            s.objective.ppo is None
+            or all(term.model is None or term.model.source is not None for term in s.objective.ppo.reward)
+        ),
+        field="objective.ppo.reward",
+    ),
+    Rule(
+        cel="!has(self.objective.ppo) || self.objective.ppo.maxNewTokens < self.training.maxLength",
+        message="should be below training.maxLength, which is that of prompt and answer together",
+        holds=lambda s: s.objective.ppo is None or s.objective.ppo.max_new_tokens < s.training.max_length,
+        field="objective.ppo.maxNewTokens",
+    ),
+    Rule(
+        cel="!has(self.objective.ppo) || self.objective.ppo.miniBatches <= self.training.batchSize",
+        message="should be at most training.batchSize: a mini-batch has an answer at least",
+        holds=lambda s: s.objective.ppo is None or s.objective.ppo.mini_batches <= s.training.batch_size,
+        field="objective.ppo.miniBatches",
+    ),
+    Rule(
+        cel="!has(self.evaluation) || (has(self.objective.reward) ? self.evaluation.metrics.all(m, m in "
+        f"{_listing(REWARD_METRICS)}) : has(self.objective.ppo) ? self.evaluation.metrics.all(m, m in "
+        f"{_listing(PPO_METRICS)}) : self.evaluation.metrics.all(m, !(m in {_listing(_OWN_METRICS)})))",
+        message=f"{', '.join(REWARD_METRICS)} goes with reward, {', '.join(PPO_METRICS)} go with ppo, "
+        "perplexity, exactMatch and tokenF1 with the other objectives",
+        holds=_metrics_fit,
+        field="evaluation.metrics",
+    ),
+)
