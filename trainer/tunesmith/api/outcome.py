@@ -15,6 +15,7 @@ Reason = Literal[
     "InvalidInput",  # the spec, the data or the model cannot work: trying again cannot help
     "OutOfMemory",
     "LossDiverged",  # the loss is NaN or infinite
+    "PolicyCollapsed",  # PPO has left its starting model too far behind
     "StorageFull",
     "Interrupted",  # asked to stop; a checkpoint was written
     "WorkerLost",  # a node, a pod or a process went away
@@ -146,5 +147,5 @@ def next_attempt(reason: Reason, overrides: Overrides, micro_batch_size: int) ->
             return Retry(overrides=overrides, counts=False, explanation="resumes from the last checkpoint")
         case "OutcomeUnknown" | "InternalError":
             return Retry(overrides=overrides, counts=True, explanation="resumes from the last checkpoint")
-        case "Succeeded" | "InvalidInput" | "StorageFull":
+        case "Succeeded" | "InvalidInput" | "StorageFull" | "PolicyCollapsed":
             return None

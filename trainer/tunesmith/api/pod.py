@@ -56,6 +56,7 @@ class RunFolder:
         self.logs = root / "logs"
         self.metrics = root / "metrics.jsonl"
         self.result = root / "result.json"
+        self.answers = root / "answers.jsonl"
         self.findings = root / "findings.json"
         self.evaluation = root / "evaluation"
         self.report = root / "report.html"

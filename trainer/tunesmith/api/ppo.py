@@ -66,4 +66,9 @@ class PPO(PPOSettings):
     template: Template | None = None
     """The text of a prompt with an answer, ending in {response}; without it the tokenizer's chat template is used."""
 
+    @property
+    def compares(self) -> bool:
+        """Whether a term of the reward compares with the right answer."""
+        return any(term.exact_match is not None for term in self.reward)
+
     rules: ClassVar[tuple[Rule, ...]] = (ENDS_IN_RESPONSE,)

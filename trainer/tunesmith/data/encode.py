@@ -62,15 +62,14 @@ def prompt_of(row: Row, spec: FineTuneJobSpec, tokenizer: PreTrainedTokenizerBas
     columns = spec.dataset.columns
     if spec.objective.seq2seq is not None:
         return fill(spec.objective.seq2seq.template or "{prompt}", row, columns, "spec.dataset.columns")
-    assert spec.objective.instruction is not None
-    template = spec.objective.instruction.template
+    template = spec.objective.template
     if template is not None:
         return fill(template.removesuffix(_RESPONSE), row, columns, "spec.dataset.columns")
     if columns.messages is not None:
         return prompt_and_reference(row, columns.messages, tokenizer)[0]
     if tokenizer.chat_template is None:
         message = 'is not set, and the model\'s tokenizer has no chat template; set one such as "{prompt} {response}"'
-        raise InputError(Problem(message, "spec.objective.instruction.template"))
+        raise InputError(Problem(message, f"spec.objective.{spec.objective.chosen}.template"))
     messages = [{"role": "user", "content": fill("{prompt}", row, columns, "spec.dataset.columns")}]
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
@@ -89,7 +88,7 @@ def whole_text(row: Row, spec: FineTuneJobSpec) -> str:
         return text
     if spec.dataset.columns.messages is not None:
         return "\n".join(str(m.get("content") or "") for m in messages_of(row, spec.dataset.columns.messages))
-    if spec.objective.instruction is not None and spec.objective.instruction.template is None:
+    if spec.objective.kind == "decoder" and spec.objective.template is None:
         return fill("{prompt}\n{response}", row, spec.dataset.columns, "spec.dataset.columns")
     no_tokenizer = PreTrainedTokenizerBase.__new__(PreTrainedTokenizerBase)
     return prompt_of(row, spec, no_tokenizer) + response_of(row, spec)
@@ -107,6 +106,8 @@ def encode(rows: Sequence[Row], spec: FineTuneJobSpec, tokenizer: PreTrainedToke
         return encode_spans(_texts(rows, spec), drawing.longest(limit), tokenizer)
     if objective.seq2seq is not None:
         return encode_text_to_text(rows, spec, tokenizer)
+    if objective.ppo is not None:
+        return encode_prompts_to_answer(rows, spec, tokenizer)
     if spec.dataset.columns.messages is not None:
         return encode_chat(rows, spec.dataset.columns.messages, limit, tokenizer)
     return encode_instruction(rows, spec, tokenizer)
@@ -130,8 +131,7 @@ def encode_prompts(texts: Sequence[str], spec: FineTuneJobSpec, tokenizer: PreTr
     """Prompts as tokens; a chat template has put the special tokens into the text already."""
     if spec.objective.seq2seq is not None:
         return encode_sources(texts, spec.training.max_length, tokenizer)[0]
-    assert spec.objective.instruction is not None
-    special = spec.objective.instruction.template is not None
+    special = spec.objective.template is not None
     ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=special)["input_ids"]
     return [i[:-1] if i and i[-1] == tokenizer.eos_token_id and special else i for i in ids]
 
@@ -224,6 +224,27 @@ def encode_instruction(rows: Sequence[Row], spec: FineTuneJobSpec, tokenizer: Pr
         learned = [False] * len(prompt) + [True] * (len(tokens) - len(prompt))
         encoded.append((tokens[:limit], learned[:limit]))
     return join_rows(encoded, truncated, dropped)
+
+
+def encode_prompts_to_answer(
+    rows: Sequence[Row], spec: FineTuneJobSpec, tokenizer: PreTrainedTokenizerBase
+) -> TokenizedRows:
+    """Prompts that a policy is to answer, each followed by the right answer where the data has one: the learned tokens,
+    though nothing learns them; the reward may compare with them. A prompt that leaves no room for an answer is dropped.
+    """
+    ppo = spec.objective.ppo
+    assert ppo is not None
+    limit = spec.training.max_length - ppo.max_new_tokens
+    prompts = encode_prompts([prompt_of(row, spec, tokenizer) for row in rows], spec, tokenizer)
+    column = spec.dataset.columns.response
+    answers = [response_of(row, spec) if column in row or ppo.compares else "" for row in rows]
+    right = tokenizer(answers, add_special_tokens=False)["input_ids"]
+    encoded = [
+        ([*prompt, *answer], [False] * len(prompt) + [True] * len(answer))
+        for prompt, answer in zip(prompts, right, strict=True)
+        if 0 < len(prompt) <= limit
+    ]
+    return join_rows(encoded, 0, len(rows) - len(encoded))
 
 
 def encode_causal_lm(texts: Sequence[str], limit: int, tokenizer: PreTrainedTokenizerBase) -> TokenizedRows:

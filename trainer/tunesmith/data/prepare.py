@@ -156,11 +156,15 @@ def hash_rows(rows: TokenizedRows) -> Hashes:
 
 
 def _refuse_empty(part: Part, name: str, spec: FineTuneJobSpec, place: str = "") -> None:
-    if part.learned_tokens:
+    ppo = spec.objective.ppo
+    if part.learned_tokens or (ppo is not None and part.rows):
         return
     if part.overlapping:
         message = "every row of it stands in the validation or test rows too: nothing is left to learn from"
         raise InputError(Problem(message, place))
+    if ppo is not None:
+        message = f"is that of prompt and answer together: no {name} prompt leaves room for {ppo.max_new_tokens} tokens"
+        raise InputError(Problem(f"{message}; raise it", "spec.training.maxLength"))
     of = f" of {spec.dataset.sources[place].source}" if len(spec.dataset.train_sources) > 1 and place else ""
     message = f"no {name} row{of} has anything left to learn from within {spec.training.max_length} tokens; raise it"
     raise InputError(Problem(message, "spec.training.maxLength"))

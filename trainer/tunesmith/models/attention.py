@@ -5,6 +5,8 @@ interface packs without a mask of [tokens, tokens], and without computing what s
 https://huggingface.co/docs/transformers/attention_interface
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
@@ -110,3 +112,16 @@ def use_packed_attention(model: PreTrainedModel) -> None:
     if model.config._attn_implementation != NAME:
         message = f"does not work with this model ({model.config.model_type}); set it to false"
         raise InputError(Problem(message, "spec.training.packing"))
+
+
+@contextmanager
+def usual_attention(model: PreTrainedModel) -> Iterator[None]:
+    """A model as it was before `use_packed_attention`: for rows side by side, and with a cache."""
+    packed = model.config._attn_implementation == NAME
+    if packed:
+        model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        if packed:
+            model.set_attn_implementation(NAME)

@@ -11,6 +11,7 @@ from tunesmith.api.pod import RunFolder
 from tunesmith.models.load import locate, own_dtype
 from tunesmith.models.methods import add_adapter, merges
 from tunesmith.models.start import base_model, save_base_name
+from tunesmith.rlhf.build import policy_weights
 from tunesmith.sources import Resolver
 from tunesmith.training.checkpoint import read_part
 from tunesmith.training.ranks import keep_only_used_ranks
@@ -26,6 +27,8 @@ def export_model(
     Weights get the type of the base's own files.
     """
     weights = read_part(checkpoint, "average" if spec.training.average is not None else "weights")
+    if spec.objective.ppo is not None:
+        weights = policy_weights(weights)
     base = base_model(spec, resolver, tokenizer, torch.float32)
     dtype = own_dtype(locate(spec.model, resolver)) if spec.model.source is not None else torch.float32
     if spec.method.full is not None:

@@ -34,6 +34,13 @@ def add_adapter(model: PreTrainedModel, method: Method, seed: int) -> PreTrained
     return adapted
 
 
+def add_twin(model: Any, name: str, method: Method, seed: int) -> None:
+    """Adds another adapter of the same make beside the one that is there; likewise the identity."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        model.add_adapter(name, _config(method, model.get_base_model()))
+
+
 def _config(method: Method, model: PreTrainedModel) -> Any:
     """The method in peft's words."""
     task = task_type(model)

@@ -47,10 +47,18 @@ class Position(Schema):
     """Steps that were left out because their loss or gradient was not finite."""
     loss_scale: float | None = None
     """Of the gradient scaler, for fp16."""
+    kl_coefficient: float | None = None
+    """Of PPO, where it is steered."""
     data_digest: str
     """Of the tokenized training rows."""
     metrics: dict[str, float] = {}
     """The last values by name."""
+
+    def after_validation(self, loss: float) -> "Position":
+        """The same place once a validation has been heeded; less is better."""
+        if self.best_loss is None or loss < self.best_loss:
+            return self.model_copy(update={"best_loss": loss, "best_step": self.step, "without_improvement": 0})
+        return self.model_copy(update={"without_improvement": self.without_improvement + 1})
 
 
 class DamagedCheckpointError(Exception):

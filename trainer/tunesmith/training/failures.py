@@ -33,6 +33,10 @@ class LossDivergedError(Exception):
     """The loss or its gradient is not finite."""
 
 
+class PolicyCollapsedError(Exception):
+    """A policy has strayed too far from the model that it started from."""
+
+
 class StopRequestedError(Exception):
     """Somebody asked the run to stop; its state is saved."""
 
@@ -43,6 +47,8 @@ def outcome_of(error: BaseException, attempt: int) -> Outcome:
         return Outcome(reason="InvalidInput", message=str(error), attempt=attempt)
     if isinstance(error, LossDivergedError):
         return Outcome(reason="LossDiverged", message=str(error), attempt=attempt)
+    if isinstance(error, PolicyCollapsedError):
+        return Outcome(reason="PolicyCollapsed", message=str(error), attempt=attempt)
     if isinstance(error, StopRequestedError):
         return Outcome(reason="Interrupted", message=str(error), attempt=attempt)
     if is_out_of_memory(error):

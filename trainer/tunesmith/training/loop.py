@@ -82,7 +82,7 @@ class Trainer:
             if saving and self.data.validation is not None:
                 loss = self.validation_loss(self.data.validation)
                 record["validation/loss"] = loss
-                position = _after_validation(position, loss)
+                position = position.after_validation(loss)
             stopping = record.pop("stop") > 0
             position = position.model_copy(
                 update={"metrics": {k: float(v) for k, v in record.items() if k not in ("step", "time")}}
@@ -243,12 +243,6 @@ class Trainer:
 def seed_step(seed: int, step: int, worker: int) -> None:
     """Seeds dropout for a step: there is no random state to save, and a resumed step repeats itself exactly."""
     torch.manual_seed(int(np.random.SeedSequence([seed, step, worker]).generate_state(1, np.uint64)[0] >> 1))
-
-
-def _after_validation(position: Position, loss: float) -> Position:
-    if position.best_loss is None or loss < position.best_loss:
-        return position.model_copy(update={"best_loss": loss, "best_step": position.step, "without_improvement": 0})
-    return position.model_copy(update={"without_improvement": position.without_improvement + 1})
 
 
 def _listing(rows: np.ndarray) -> str:

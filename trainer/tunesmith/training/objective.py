@@ -51,11 +51,11 @@ def token_losses(model: nn.Module, batch: Batch) -> Tensor:
     Returns:
         In fp32, in the order of `batch.targets`; shape [learned].
     """
-    logits = {"decoder": _next, "encoder": _hidden, "encoder-decoder": _written}[batch.kind](model, batch)
+    logits = {"decoder": next_token_logits, "encoder": _hidden, "encoder-decoder": _written}[batch.kind](model, batch)
     return cross_entropy(logits.float(), batch.targets, reduction="none")
 
 
-def _next(model: nn.Module, batch: Batch) -> Tensor:
+def next_token_logits(model: nn.Module, batch: Batch) -> Tensor:
     """Logits of a decoder for the tokens after those in `keep`; [learned, vocabulary]."""
     packing = {} if batch.row_lengths is None else {"row_lengths": batch.row_lengths}
     logits: Tensor = model(

@@ -17,15 +17,18 @@ from tunesmith.api.training import TrainingSpec
 Groups = list[dict[str, Any]]
 
 
-def make_optimizer(model: nn.Module, training: TrainingSpec, *, fused: bool) -> Optimizer:
+def make_optimizer(
+    model: nn.Module, training: TrainingSpec, *, fused: bool, factor_of: Callable[[str], float] = lambda name: 1.0
+) -> Optimizer:
     """The optimizer over the trained weights of a model, wrapped or sharded already unless DeepSpeed does that.
 
     Args:
         model: the model.
         training: what to make.
         fused: whether AdamW may compute all of a weight at once; DeepSpeed wants it plain.
+        factor_of: by a parameter's name, what multiplies its rate.
     """
-    groups = parameter_groups(model, training)
+    groups = parameter_groups(model, training, factor_of)
     adamw, sgd = training.optimizer.adamw, training.optimizer.sgd
     adafactor, muon = training.optimizer.adafactor, training.optimizer.muon
     rate = training.learning_rate
@@ -86,7 +89,9 @@ class MuonAndAdamW(Optimizer):
             part.step()
 
 
-def parameter_groups(model: nn.Module, training: TrainingSpec) -> Groups:
+def parameter_groups(
+    model: nn.Module, training: TrainingSpec, factor_of: Callable[[str], float] = lambda name: 1.0
+) -> Groups:
     """The trained weights by how they are updated; weight decay on matrices only.
 
     Returns:
@@ -101,6 +106,7 @@ def parameter_groups(model: nn.Module, training: TrainingSpec) -> Groups:
         factor = training.layer_decay**below_top
         if embedding and training.embedding_learning_rate is not None:
             factor = training.embedding_learning_rate / training.learning_rate
+        factor *= factor_of(name)
         decay = training.weight_decay if parameter.ndim >= 2 else 0.0
         orthogonal = parameter.ndim == 2 and not embedding and _layer_of(name) is not None
         mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None  # one group cannot mix them

@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
+from tunesmith.api.training import TrainingSpec
 from tunesmith.training import fsdp, tensor_parallel
 from tunesmith.training.layout import DATA, TENSOR, Layout
 from tunesmith.training.optimizer import make_optimizer
@@ -112,6 +113,26 @@ def prepare(accelerator: Accelerator, model: nn.Module, spec: FineTuneJobSpec, l
         zero.make_state(prepared.optimizer)
         return Prepared(prepared, optimizer, f"ZeRO-{prepared.zero_optimization_stage()}")
     return Prepared(prepared, optimizer, "DDP" if layout.workers > 1 else "one worker")
+
+
+def prepare_roles(
+    accelerator: Accelerator, roles: nn.Module, training: TrainingSpec, factor_of: Callable[[str], float]
+) -> "Prepared":
+    """Wraps the models of PPO for DeepSpeed, or else leaves them as they are: DDP wants one backward pass for one
+    forward pass, where policy and value function have two, so that the loop averages gradients itself."""
+    if accelerator.distributed_type == "DEEPSPEED":
+        from tunesmith.training import zero
+
+        engine, optimizer = accelerator.prepare(
+            roles, make_optimizer(roles, training, fused=False, factor_of=factor_of)
+        )
+        _load_models_whole()
+        zero.make_state(engine.optimizer)
+        return Prepared(engine, optimizer, f"ZeRO-{engine.zero_optimization_stage()}")
+    roles.to(accelerator.device)
+    optimizer = accelerator.prepare_optimizer(make_optimizer(roles, training, fused=True, factor_of=factor_of))
+    several = accelerator.num_processes > 1
+    return Prepared(roles, optimizer, "gradients averaged over workers" if several else "one worker")
 
 
 def _cut(accelerator: Accelerator, model: Any, spec: FineTuneJobSpec, layout: Layout) -> "Prepared":

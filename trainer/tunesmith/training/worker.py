@@ -27,6 +27,7 @@ from tunesmith.models.kind import first_position
 from tunesmith.models.parameters import ParameterCount, count_parameters
 from tunesmith.models.prompts import virtual_tokens
 from tunesmith.models.start import start_tokenizer, trainable_model
+from tunesmith.rlhf.worker import make_policy_trainer
 from tunesmith.training import checkpoint, coach
 from tunesmith.training.assignment import Assignment, worker_threads
 from tunesmith.training.average import WeightAverage
@@ -111,29 +112,51 @@ def _train(assignment: Assignment) -> Outcome:
         if spec.model.config is not None and first:
             tokenizer.save_pretrained(folder.tokenizer)
         data = prepare_data(rows, tokenizer, folder.tokens, first, lambda: _heed_stop_request(folder))
-    model = trainable_model(spec, assignment.resolver, tokenizer)
-    refuse_too_long(spec, model)
-    parameters = count_parameters(model)
-
     resumed = _resume_point(folder, data)
-    trainer, position = _make_trainer(assignment, accelerator, model, tokenizer, data, resumed)
-    if resumed is not None:
-        log.info("goes on from step %d of %d", position.step, trainer.plan.total_steps)
-    _describe(assignment, trainer, data, parameters)
-    with closing(trainer.ahead):
-        if assignment.probe is not None:
-            return assignment.probe(trainer, position)
-        position = trainer.run(position)
+    learn = _learn_policy if spec.objective.ppo is not None else _learn
+    ended = learn(assignment, accelerator, tokenizer, data, resumed)
+    if isinstance(ended, Outcome):
+        return ended
 
     accelerator.wait_for_everyone()
     best = checkpoint.best_checkpoint(folder) if accelerator.is_main_process else None
     if best is not None:
-        del trainer, model
         export_model(spec, assignment.resolver, tokenizer, best, folder)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         shutil.rmtree(folder.tokens, ignore_errors=True)  # can be as large as the data
-    return _success(assignment, position)
+    return _success(assignment, ended)
+
+
+def _learn(
+    assignment: Assignment,
+    accelerator: Accelerator,
+    tokenizer: PreTrainedTokenizerBase,
+    data: TrainingData,
+    resumed: Position | None,
+) -> Position | Outcome:
+    """Supervised training to its end, or what a probe makes of it."""
+    model = trainable_model(assignment.job.spec, assignment.resolver, tokenizer)
+    refuse_too_long(assignment.job.spec, model)
+    parameters = count_parameters(model)
+    trainer, position = _make_trainer(assignment, accelerator, model, tokenizer, data, resumed)
+    _describe(assignment, accelerator, trainer.plan, data, parameters, resumed)
+    with closing(trainer.ahead):
+        return assignment.probe(trainer, position) if assignment.probe is not None else trainer.run(position)
+
+
+def _learn_policy(
+    assignment: Assignment,
+    accelerator: Accelerator,
+    tokenizer: PreTrainedTokenizerBase,
+    data: TrainingData,
+    resumed: Position | None,
+) -> Position:
+    """PPO to its end."""
+    trainer, position = make_policy_trainer(assignment, accelerator, tokenizer, data, resumed)
+    parameters = count_parameters(trainer.collector.roles)
+    _describe(assignment, accelerator, trainer.plan, data, parameters, resumed)
+    return trainer.run(position)
 
 
 def _heed_stop_request(folder: RunFolder) -> None:
@@ -224,13 +247,22 @@ def _make_trainer(
     return trainer, position
 
 
-def _describe(assignment: Assignment, trainer: Trainer, data: TrainingData, parameters: ParameterCount) -> None:
+def _describe(
+    assignment: Assignment,
+    accelerator: Accelerator,
+    plan: EpochPlan,
+    data: TrainingData,
+    parameters: ParameterCount,
+    resumed: Position | None,
+) -> None:
     """Writes what is known before the first step: for the progress display, the report and the log."""
-    if not trainer.accelerator.is_main_process:
+    if resumed is not None:
+        log.info("goes on from step %d of %d", resumed.step, plan.total_steps)
+    if not accelerator.is_main_process:
         return
     summary = replace(
         data.summary,
-        total_steps=trainer.plan.total_steps,
+        total_steps=plan.total_steps,
         trainable_parameters=parameters.trained,
         total_parameters=parameters.total,
     )
@@ -240,9 +272,8 @@ def _describe(assignment: Assignment, trainer: Trainer, data: TrainingData, para
     for text in summary.warnings:
         log.info("warning: %s", text)  # a person reads it off data.json, in the progress display
     log.info(
-        "%d workers, %s; %s; %d rows, %d tokens, %d truncated, %d dropped; %d steps",
-        trainer.accelerator.num_processes,
-        type(trainer.model).__name__,
+        "%d workers; %s; %d rows, %d tokens, %d truncated, %d dropped; %d steps",
+        accelerator.num_processes,
         parameters,
         summary.train_rows,
         summary.train_tokens,

@@ -1,0 +1,147 @@
+"""Collects a step's answers and what every role says of them; the workers share the work, and then the result."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from tunesmith.api.ppo import PPO
+from tunesmith.data.collate import Batch, Collator
+from tunesmith.data.plan import MicroBatch, cut_packed, cut_padded
+from tunesmith.data.tokenized import TokenizedRows
+from tunesmith.models.attention import usual_attention
+from tunesmith.rlhf.losses import log_probabilities
+from tunesmith.rlhf.rewards import Answer, Rule, decoded, judge, weighted
+from tunesmith.rlhf.roles import Role, Roles, bare_of
+from tunesmith.rlhf.rollout import Rollout, answered, share
+from tunesmith.rlhf.sample import Sampling, draws_of, sample_answers
+from tunesmith.training.layout import Layout
+
+MODEL_TERMS: tuple[Role, ...] = ("reward",)
+
+
+@dataclass(frozen=True)
+class Collector:
+    """Everything that collecting needs."""
+
+    ppo: PPO
+    seed: int
+    accelerator: Accelerator
+    layout: Layout
+    roles: Roles
+    engine: Any
+    """The roles as the strategy wrapped them."""
+    tokenizer: PreTrainedTokenizerBase
+    sampling: Sampling
+    learning: Collator
+    """Lays rows out to learn from."""
+    scoring: Collator
+    """Lays rows out for a reward model."""
+    rules: dict[int, Rule]
+    """The terms of the reward that are rules, by their place."""
+    models: dict[int, Any]
+    """The terms that are reward models: who plays them, by their place."""
+    micro_batch_size: int
+    max_length: int
+
+    def collect(self, prompts: Sequence[Sequence[int]], truths: Sequence[str], step: int) -> Rollout:
+        """Answers to some prompts, and what there is to know of them.
+
+        Args:
+            prompts: tokens of each.
+            truths: the right answer of each; empty where there is none.
+            step: decides, with the seed and the place of a prompt, what is drawn.
+        """
+        answers = self._answer(prompts, step)
+        texts = answered(prompts, answers)
+        said = self._measure(texts)
+        ended = np.array([answer[-1] in self.sampling.stops for answer in answers])
+        terms = self._judge(texts, answers, truths)
+        flat = {name: np.concatenate([row[name] for row in said]) for name in said[0]}
+        return Rollout(
+            texts=texts,
+            ended=ended,
+            terms=terms,
+            scores=weighted(self.ppo.reward, terms, ended, self.ppo.missing_end_penalty),
+            **flat,
+        )
+
+    def _answer(self, prompts: Sequence[Sequence[int]], step: int) -> list[list[int]]:
+        lengths = np.array([len(prompt) for prompt in prompts])
+        mine = cut_padded(np.arange(len(prompts)), lengths, self.layout.data_workers, self.micro_batch_size)
+        found: dict[int, list[int]] = {}
+        with self.roles.playing("policy") as policy, usual_attention(bare_of(policy)), self.computing():
+            for rows in mine[self.layout.data_rank]:
+                draws = [draws_of(self.seed, step + 1, row, self.sampling.max_new_tokens) for row in rows or [0]]
+                some = [prompts[row] for row in rows or [0]]  # without rows of its own, a worker still takes part
+                answers = sample_answers(policy, some, np.stack(draws), self.sampling)
+                found |= dict(zip(rows, answers, strict=False))
+        return share(found)
+
+    @torch.no_grad()
+    def _measure(self, texts: TokenizedRows) -> list[dict[str, NDArray[np.float64]]]:
+        """What policy, reference and value function say of each row's answered tokens."""
+        found: dict[int, dict[str, NDArray[np.float64]]] = {}
+        for rows in self.cut(np.arange(len(texts)), texts):
+            batch = self.batch(self.learning, texts, rows)
+            said = {
+                "logprobs": self._said(batch, "policy"),
+                "reference": self._said(batch, "reference")[:1],
+                "values": self._said(batch, "value"),
+            }
+            columns = torch.cat([said["logprobs"], said["reference"], said["values"]]).double().cpu().numpy()
+            ends = np.cumsum(texts.targets[rows])[:-1]
+            parts = np.split(columns, ends, axis=1)
+            names = ("logprobs", "entropies", "reference", "values")
+            found |= {row: dict(zip(names, part, strict=True)) for row, part in zip(rows, parts, strict=False)}
+        return share(found)
+
+    def _said(self, batch: Batch, role: Role) -> torch.Tensor:
+        """[1, tokens], or of a policy log-probabilities and entropies [2, tokens]."""
+        with self.roles.playing(role), self.computing():
+            said: torch.Tensor = self.engine(batch, role)
+        if role == "value":
+            return said[None]
+        return torch.stack(log_probabilities(said, batch.targets, self.ppo.temperature))
+
+    @torch.no_grad()
+    def _judge(
+        self, texts: TokenizedRows, answers: Sequence[Sequence[int]], truths: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """What each term of the reward gives each answer; [terms, rows]."""
+        terms = np.zeros((len(self.rules) + len(self.models), len(answers)))
+        if self.rules:
+            written = decoded(self.tokenizer, answers)
+            seen = [Answer(text, truth, len(a)) for text, truth, a in zip(written, truths, answers, strict=True)]
+            terms[list(self.rules)] = judge(list(self.rules.values()), seen)
+        for place, score in self.models.items():
+            found: dict[int, float] = {}
+            for rows in self.cut(np.arange(len(texts)), texts):
+                with self.computing():
+                    scores = score(self.batch(self.scoring, texts, rows))
+                found |= dict(zip(rows, scores.double().tolist(), strict=False))
+            terms[place] = share(found)
+        return terms
+
+    def cut(self, rows: NDArray[np.int64], texts: TokenizedRows) -> list[MicroBatch]:
+        """This worker's micro-batches of some rows; as many as every other worker has."""
+        workers = self.layout.data_workers
+        if self.learning.packed:
+            parts = cut_packed(rows, texts.lengths, workers, self.micro_batch_size * self.max_length)
+        else:
+            parts = cut_padded(rows, texts.lengths, workers, self.micro_batch_size)
+        return parts[self.layout.data_rank]
+
+    def batch(self, collator: Collator, texts: TokenizedRows, rows: MicroBatch) -> Batch:
+        """Rows as tensors on this worker's device."""
+        return collator.batch(texts, rows, 0).to(self.accelerator.device)
+
+    def computing(self) -> AbstractContextManager[Any]:
+        """In the precision of the run."""
+        return self.accelerator.autocast() if self.accelerator.mixed_precision != "no" else nullcontext()
