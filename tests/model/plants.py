@@ -189,7 +189,7 @@ def script_validation(losses: list[float]) -> None:
     """Validations find these losses, one after the other."""
     left = list(losses)
 
-    def scripted(self: Trainer, data: object) -> float:
-        return left.pop(0)
+    def scripted(self: Trainer, data: object) -> list[float]:
+        return [left.pop(0)]
 
-    Trainer.validation_loss = scripted  # type: ignore[method-assign]
+    Trainer.validate = scripted  # type: ignore[method-assign]

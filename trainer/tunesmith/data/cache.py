@@ -1,6 +1,6 @@
 """Tokenized rows on a disk: written in a stream, mapped into memory when used, and reused by a run that goes on.
 
-A cache is a folder with the rows of each part (`train/`, `validation/`) as three flat files, and `cache.json`, which
+A cache is a folder with the rows of each part (`train/`, `validation/`) as flat files, and `cache.json`, which
 tells what it was made from. It is written under another name and then renamed, so that a folder with its name is whole.
 """
 
@@ -29,6 +29,8 @@ _FILES: dict[str, type[np.generic]] = {
     "offsets": np.int64,
     "targets": np.int64,
 }
+_MARGINS = "margins"
+"""A file more, where rows are pairs: float32 [rows]."""
 _DESCRIPTION = "cache.json"
 
 
@@ -66,6 +68,11 @@ class RowWriter:
         for index, length in enumerate(rows.lengths.tolist()):
             tokens, learned = rows.row(index)
             self.digest.update(length.to_bytes(8, "little") + tokens.tobytes() + learned.tobytes())
+        if rows.margins is not None:
+            if _MARGINS not in self._files:
+                self._files[_MARGINS] = (self.folder / _MARGINS).open("wb")
+            self._files[_MARGINS].write(rows.margins.data)
+            self.digest.update(rows.margins.tobytes())
         self.rows += len(rows)
         self.tokens += len(rows.tokens)
 
@@ -123,7 +130,8 @@ def open_rows(folder: Path) -> TokenizedRows:
     """The rows of one part; the tokens are read from the disk when they are needed."""
     arrays = {name: _open(folder / name, kind) for name, kind in _FILES.items() if name in ("tokens", "learned")}
     offsets, targets = (np.fromfile(folder / name, np.int64) for name in ("offsets", "targets"))
-    rows = TokenizedRows(arrays["tokens"], arrays["learned"], offsets)
+    margins = np.fromfile(folder / _MARGINS, np.float32) if (folder / _MARGINS).exists() else None
+    rows = TokenizedRows(arrays["tokens"], arrays["learned"], offsets, margins=margins)
     vars(rows)["targets"] = targets  # known already: nothing has to be read for it
     return rows
 

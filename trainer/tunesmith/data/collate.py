@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tunesmith.api.objective import ModelKind
-from tunesmith.data.examples import Example, Examples
+from tunesmith.data.examples import Example, Examples, halves, scored
 from tunesmith.data.plan import MicroBatch
 from tunesmith.data.tokenized import TokenizedRows
 
@@ -43,6 +43,9 @@ class Batch:
     """Which input_ids are no padding, for encoders that are given padded rows; bool, the shape of input_ids."""
     decoder_ids: Tensor | None = None
     """What the decoder of an encoder-decoder reads: the targets, one place on; int64 [rows, longest target]."""
+    margins: Tensor | None = None
+    """Of pairs, by how much the first answer is preferred; float32 [pairs]. Both answers are rows of their own, which
+    follow each other, and `keep` is the last token of each."""
 
     def to(self, device: torch.device) -> "Batch":
         """On another device."""
@@ -65,19 +68,35 @@ class Collator:
     """What the decoder of an encoder-decoder starts from."""
     first_position: int = 0
     """The position of a row's first token: RoBERTa and its kin start at 2."""
+    pairs: bool = False
+    """Whether a row is a pair of texts, each of which is to be scored."""
+
+    @property
+    def texts(self) -> int:
+        """How many texts of at most maxLength tokens a row holds."""
+        return 2 if self.pairs else 1
 
     def batch(self, data: TokenizedRows, rows: MicroBatch, epoch: int) -> Batch:
         """The tensors of some rows; of none, a single token with nothing to learn, so that a worker without rows still
         takes part in the collective operations."""
+        if self.pairs:
+            return self._pairs(data, rows)
         examples = [self.examples.of(data, row, epoch) for row in rows] or [self._nothing()]
-        batch = self._side_by_side(examples) if self.kind == "encoder-decoder" else self._in_sequence(examples)
+        batch = self._side_by_side(examples) if self.kind == "encoder-decoder" else self.lay_out(examples)
+        return batch if rows else replace(batch, tokens=0)
+
+    def _pairs(self, data: TokenizedRows, rows: MicroBatch) -> Batch:
+        assert data.margins is not None
+        texts = [text for row in rows for text in halves(*data.row(row))] or [self._nothing()]
+        batch = replace(self.lay_out(texts), margins=torch.from_numpy(data.margins[rows]))
         return batch if rows else replace(batch, tokens=0)
 
     def _nothing(self) -> Example:
         one, none = np.array([self.pad_token], np.int32), np.zeros(0, np.int32)
         return Example(one, none, None if self.kind == "encoder-decoder" else np.array([False]))
 
-    def _in_sequence(self, examples: list[Example]) -> Batch:
+    def lay_out(self, examples: list[Example]) -> Batch:
+        """The tensors of some examples, in sequence."""
         lengths = [len(example.inputs) for example in examples]
         keeps = [example.keep for example in examples if example.keep is not None]
         positions = [np.arange(self.first_position, self.first_position + length) for length in lengths]
@@ -109,6 +128,12 @@ class Collator:
             real=_padded([np.ones(length) for length in lengths], 0).bool(),
             decoder_ids=_padded(shifted, self.pad_token),
         )
+
+
+def texts_to_score(texts: Sequence[Sequence[int]], pad_token: int, first_position: int = 0) -> Batch:
+    """Texts side by side, each to be scored at its last token."""
+    collator = Collator(pad_token, packed=False, first_position=first_position)
+    return collator.lay_out([scored(np.array(text, np.int32)) for text in texts])
 
 
 def _end_to_end(rows: Sequence[NDArray[np.generic]], fill: int) -> Tensor:

@@ -74,6 +74,12 @@ def prompt_of(row: Row, spec: FineTuneJobSpec, tokenizer: PreTrainedTokenizerBas
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
+def prompt_columns(row: Row, spec: FineTuneJobSpec) -> str:
+    """What of a row makes its prompt, without what a chat template adds."""
+    template = spec.objective.template or "{prompt}"
+    return fill(template.removesuffix(_RESPONSE), row, spec.dataset.columns, "spec.dataset.columns")
+
+
 def response_of(row: Row, spec: FineTuneJobSpec) -> str:
     """The response that a row asks for; of a conversation, the assistant's last turn."""
     if spec.dataset.columns.messages is not None:

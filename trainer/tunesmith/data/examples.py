@@ -39,6 +39,17 @@ def next_tokens(tokens: Tokens, learned: NDArray[np.bool_]) -> Example:
     return Example(tokens, tokens[1:][learned[1:]], np.append(learned[1:], False))
 
 
+def halves(tokens: Tokens, mask: NDArray[np.bool_]) -> list[Example]:
+    """Both texts of a pair's row, of which the mask marks where the second begins; each is scored at its last token."""
+    end = int(mask.argmax())
+    return [scored(tokens[:end]), scored(tokens[end:])]
+
+
+def scored(text: Tokens) -> Example:
+    """A text that is scored at its last token."""
+    return Example(text, np.zeros(0, np.int32), np.arange(len(text)) == len(text) - 1)
+
+
 def text_to_text(tokens: Tokens, learned: NDArray[np.bool_]) -> Example:
     """The learned tokens are written while the others are read."""
     return Example(tokens[~learned], tokens[learned], None)

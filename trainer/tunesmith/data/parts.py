@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from tunesmith.api.dataset import DataSource
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
+from tunesmith.data.encode import prompt_columns
 from tunesmith.data.rows import Row, iterate_rows, source_files
-from tunesmith.data.split import held_out
+from tunesmith.data.split import GroupBy, held_out
 from tunesmith.sources import Resolver
 
 
@@ -77,7 +78,10 @@ class RunRows:
                     yield row
 
         validation = self.spec.dataset.validation
-        mask = held_out(counted(), self._fraction, validation.group_by, self.spec.training.seed)
+        group_by: GroupBy = validation.group_by
+        if group_by is None and self.spec.objective.reward is not None:
+            group_by = partial(prompt_columns, spec=self.spec)  # a known prompt with other answers would flatter
+        mask = held_out(counted(), self._fraction, group_by, self.spec.training.seed)
         parts = np.split(mask, np.cumsum(list(sizes.values()))[:-1])
         return dict(zip(self.sets, parts, strict=True))
 

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -16,6 +16,7 @@ from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
 from tunesmith.data import cache
 from tunesmith.data.encode import encode
+from tunesmith.data.pairs import Pair, encode_pairs, pairs_of
 from tunesmith.data.parts import RunRows
 from tunesmith.data.rows import Row
 from tunesmith.data.summary import DataSummary, Hashes, Part, summarise
@@ -24,6 +25,9 @@ from tunesmith.data.tokenized import TokenizedRows
 CHUNK_ROWS, CHUNK_CHARACTERS = 1000, 500_000
 """Rows that are tokenized at once: enough for a tokenizer to share them among all cores. Meanwhile a character takes
 some 60 bytes."""
+
+
+Item = TypeVar("Item", Row, Pair)
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,12 @@ def _make(
     spec, nothing = rows.spec, np.zeros(0, np.uint64)
 
     def encoded(part: Iterable[Row]) -> Iterator[TokenizedRows]:
-        for chunk in chunks(part):
-            yield encode(chunk, spec, tokenizer)
+        if spec.objective.reward is not None:
+            parts = (encode_pairs(chunk, spec, tokenizer) for chunk in chunks(pairs_of(part, spec, tokenizer)))
+        else:
+            parts = (encode(chunk, spec, tokenizer) for chunk in chunks(part))
+        for encoded_rows in parts:
+            yield encoded_rows
             between()
 
     validation = Part()
@@ -123,6 +131,7 @@ def _take(
     for rows in encoded:
         part.truncated += rows.truncated
         part.dropped += rows.dropped
+        part.equal += rows.equal
         hashes = hash_rows(rows)
         overlapping = np.isin(hashes, held)
         part.overlapping += int(overlapping.sum())
@@ -135,9 +144,9 @@ def _take(
     return part
 
 
-def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+def chunks(rows: Iterable[Item]) -> Iterator[list[Item]]:
     """Rows in lists of a size that fits into memory."""
-    chunk: list[Row] = []
+    chunk: list[Item] = []
     size = 0
     for row in rows:
         chunk.append(row)
@@ -165,6 +174,12 @@ def _refuse_empty(part: Part, name: str, spec: FineTuneJobSpec, place: str = "")
     if ppo is not None:
         message = f"is that of prompt and answer together: no {name} prompt leaves room for {ppo.max_new_tokens} tokens"
         raise InputError(Problem(f"{message}; raise it", "spec.training.maxLength"))
+    if part.equal and not part.dropped:
+        message = f"chosen equals rejected in every {name} pair: nothing is left to learn from"
+        raise InputError(Problem(message, place or "spec.dataset"))
+    if spec.dataset.columns.rating is not None and not part.dropped:
+        message = f"no two answers to a {name} prompt are rated differently: there is no pair to learn from"
+        raise InputError(Problem(message, "spec.dataset.columns.rating"))
     of = f" of {spec.dataset.sources[place].source}" if len(spec.dataset.train_sources) > 1 and place else ""
     message = f"no {name} row{of} has anything left to learn from within {spec.training.max_length} tokens; raise it"
     raise InputError(Problem(message, "spec.training.maxLength"))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,17 @@ from tunesmith.data.rows import Row
 _PLACE = "spec.dataset.validation"
 
 
-def held_out(rows: Iterable[Row], fraction: float, group_by: str | None, seed: int) -> NDArray[np.bool_]:
+GroupBy = str | Callable[[Row], object] | None
+"""A column, or what else rows have in common that stay on one side of the split."""
+
+
+def held_out(rows: Iterable[Row], fraction: float, group_by: GroupBy, seed: int) -> NDArray[np.bool_]:
     """Draws a share of the rows at random; reads them once, and keeps a number for each.
 
     Args:
         rows: all of them.
         fraction: the share; with groups it holds as nearly as they allow.
-        group_by: a column; rows with the same value in it stay together.
+        group_by: a column or a function; rows with the same value stay together.
         seed: of the drawing.
 
     Returns:
@@ -66,10 +70,11 @@ def _choose(sizes: NDArray[np.int64], wanted: int, seed: int) -> NDArray[np.bool
     return chosen
 
 
-def _group(row: Row, column: str) -> int:
-    if column not in row:
+def _group(row: Row, group_by: str | Callable[[Row], object]) -> int:
+    if isinstance(group_by, str) and group_by not in row:
         listing = ", ".join(sorted(row))
-        message = f"there is no column {column!r} to group by; the data has: {listing}"
+        message = f"there is no column {group_by!r} to group by; the data has: {listing}"
         raise InputError(Problem(message, f"{_PLACE}.groupBy"))
-    value = json.dumps(row[column], sort_keys=True, default=str)
+    shared = row[group_by] if isinstance(group_by, str) else group_by(row)
+    value = json.dumps(shared, sort_keys=True, default=str)
     return int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest(), "little")

@@ -27,6 +27,8 @@ class Part:
     learned_tokens: int = 0
     truncated: int = 0
     dropped: int = 0
+    equal: int = 0
+    """Pairs whose answers are the same, left out."""
     overlapping: int = 0
     """Rows that are validated on or tested with too, left out or not."""
     packed_hashes: "array[int]" = field(default_factory=lambda: array("Q"))
@@ -96,6 +98,8 @@ class DataSummary:
     """Weights that are trained."""
     total_parameters: int = 0
     """Weights of the model, without what the method adds to it."""
+    equal: int = 0
+    """Training pairs that were left out: both answers are the same."""
 
     @classmethod
     def read(cls, fields: dict[str, Any]) -> Self:
@@ -135,7 +139,8 @@ def summarise(
             SetSummary(str(source.source), part.rows, part.tokens, part.learned_tokens, count)
             for source, part, count in zip(sources, train, drawn, strict=True)
         ],
-        warnings=_warnings(overlapping, spec.dataset.deduplicate),
+        warnings=_warnings(overlapping, spec.dataset.deduplicate) + _equal_pairs(train),
+        equal=sum(part.equal for part in train),
     )
 
 
@@ -153,3 +158,11 @@ def _warnings(overlapping: int, left_out: bool) -> list[str]:
     if left_out:
         return [f"{rows}: left out of the training"]
     return [f"{rows}, and flatter both: leave them out with dataset.deduplicate"]
+
+
+def _equal_pairs(parts: Sequence[Part]) -> list[str]:
+    count = sum(part.equal for part in parts)
+    if not count:
+        return []
+    verb = "pair has" if count == 1 else "pairs have"
+    return [f"{count:,} training {verb} the same answer twice: left out"]

@@ -23,6 +23,10 @@ class TokenizedRows:
     """Rows that were cut to the length limit."""
     dropped: int = 0
     """Rows that were left out, since nothing of them is left to learn from."""
+    equal: int = 0
+    """Pairs that were left out, since both their answers are the same."""
+    margins: NDArray[np.float32] | None = None
+    """Of pairs, by how much the first answer is preferred; shape [rows]."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -46,10 +50,17 @@ class TokenizedRows:
 
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> "TokenizedRows":
         """These rows, in this order."""
-        return join_rows([self.row(i) for i in indices], self.truncated, self.dropped)
+        margins = self.margins[indices] if self.margins is not None else None
+        return join_rows([self.row(i) for i in indices], self.truncated, self.dropped, self.equal, margins)
 
 
-def join_rows(rows: Sequence[tuple[Any, Any]], truncated: int, dropped: int) -> TokenizedRows:
+def join_rows(
+    rows: Sequence[tuple[Any, Any]],
+    truncated: int,
+    dropped: int,
+    equal: int = 0,
+    margins: NDArray[np.float32] | None = None,
+) -> TokenizedRows:
     """Rows, each as its tokens and the mask of the learned ones, as one array."""
     offsets = np.cumsum([0, *(len(tokens) for tokens, _ in rows)], dtype=np.int64)
     empty_tokens, empty_mask = np.zeros(0, np.int32), np.zeros(0, np.bool_)
@@ -57,4 +68,4 @@ def join_rows(rows: Sequence[tuple[Any, Any]], truncated: int, dropped: int) -> 
     learned = np.concatenate([empty_mask, *(np.asarray(m, np.bool_) for _, m in rows)])
     if len(tokens):
         learned[offsets[:-1]] = False  # nothing predicts a row's first token
-    return TokenizedRows(tokens, learned, offsets, truncated, dropped)
+    return TokenizedRows(tokens, learned, offsets, truncated, dropped, equal, margins)

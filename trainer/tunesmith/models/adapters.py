@@ -245,10 +245,15 @@ def _shapes(folder: Path) -> dict[str, list[int]]:
 def _layer_misfit(model: nn.Module, key: str, shape: list[int]) -> str | None:
     """What is wrong with a tensor of a low-rank adapter, if anything is."""
     name, _, part = key.removeprefix("base_model.model.").partition(".lora_")
+    if not part:  # a weight that was trained as a whole: the head of a reward model
+        name = name.rpartition(".")[0]
     try:
         layer: Any = model.get_submodule(name)
     except AttributeError:
         return f"it has no module {name}"
+    if not part:
+        found = list(layer.weight.shape)
+        return None if shape == found else f"{name} is {found} there, and the adapter's is {shape}"
     inside, outside = getattr(layer, "in_features", None), getattr(layer, "out_features", None)
     expected = {"A": (1, inside), "B": (0, outside), "m": (0, outside)}.get(part[0])
     if inside is None or expected is None or shape[expected[0]] == expected[1]:

@@ -61,6 +61,9 @@ def refuse_other_kind(name: str, revision: str | None, kind: ModelKind) -> None:
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except (OSError, ValueError):
         return
+    if any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
+        message = "is a reward model or another classifier, which writes no text; start from a language model"
+        raise InputError(Problem(message, "spec.model.source"))
     found = kind_of(config)
     if found is not None and found != kind:
         message = f"is of the kind {found} ({config.model_type}), but the objective needs the kind {kind}"

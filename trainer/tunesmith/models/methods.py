@@ -9,6 +9,7 @@ from tunesmith.api.load import InputError, Problem
 from tunesmith.api.method import AdaLoraMethod, LoraMethod, Method, PrefixMethod, PTuningMethod
 from tunesmith.models.kind import task_type
 from tunesmith.models.prompts import make_room_for_prompt
+from tunesmith.models.reward import is_reward_model
 
 
 def add_adapter(model: PreTrainedModel, method: Method, seed: int) -> PreTrainedModel:
@@ -43,7 +44,7 @@ def add_twin(model: Any, name: str, method: Method, seed: int) -> None:
 
 def _config(method: Method, model: PreTrainedModel) -> Any:
     """The method in peft's words."""
-    task = task_type(model)
+    task = "SEQ_CLS" if is_reward_model(model) else task_type(model)  # the head is saved beside the adapter
     match method.lora or method.adalora or method.prefix or method.ptuning:
         case LoraMethod() as lora:
             return _lora(lora, task)

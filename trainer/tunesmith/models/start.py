@@ -17,6 +17,7 @@ from tunesmith.models.kind import refuse_other_kind
 from tunesmith.models.load import load_model, load_tokenizer, locate
 from tunesmith.models.methods import add_adapter
 from tunesmith.models.prompts import virtual_tokens
+from tunesmith.models.reward import with_reward_head
 from tunesmith.models.tokenizer import train_tokenizer
 from tunesmith.sources import Resolver
 
@@ -55,7 +56,12 @@ def base_model(
             f"is a prefix or a prompt, which no weights can hold; start from its base, {location.adapter_base.name},"
         )
         raise InputError(Problem(f"{message} instead", "spec.model.source"))
-    return model
+    return _with_head(model, spec, tokenizer)
+
+
+def _with_head(model: PreTrainedModel, spec: FineTuneJobSpec, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """What the objective puts on a language model."""
+    return model if spec.objective.reward is None else with_reward_head(model, int(tokenizer.pad_token_id))
 
 
 def trainable_model(spec: FineTuneJobSpec, resolver: Resolver, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -65,7 +71,7 @@ def trainable_model(spec: FineTuneJobSpec, resolver: Resolver, tokenizer: PreTra
     dtype = DTYPES[spec.training.precision]
     if spec.model.quantization is not None:
         where, kind = locate(spec.model, resolver), spec.objective.kind
-        model = load_model(where, dtype, spec.model.quantization, kind, frozen=True)
+        model = _with_head(load_model(where, dtype, spec.model.quantization, kind, frozen=True), spec, tokenizer)
     else:
         model = base_model(spec, resolver, tokenizer, dtype)
     return add_adapter(model, spec.method, spec.training.seed)

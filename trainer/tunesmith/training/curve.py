@@ -208,7 +208,7 @@ def many_truncated(curve: Curve) -> str | None:
 
 def few_learned(curve: Curve) -> str | None:
     """The loss of a step stands on a handful of tokens."""
-    if not curve.rows or not curve.tokens:
+    if not curve.rows or not curve.tokens or curve.learned == curve.rows:  # a pair counts once, and is meant to
         return None
     share, in_step = curve.learned / curve.tokens, curve.learned / curve.rows * min(curve.batch_size, curve.rows)
     if share >= 0.03 and in_step >= 32:

@@ -38,7 +38,8 @@ from tunesmith.training.telemetry import Telemetry
 log = logging.getLogger(__name__)
 
 Objective = Callable[[nn.Module, Batch], Tensor]
-"""From a model and a micro-batch to the sum of the losses of its learned tokens."""
+"""From a model and a micro-batch to the sum of the losses of its learned tokens; where the Trainer names figures, a
+vector of this sum and of those of the figures."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,9 @@ class Trainer:
     """What the strategy does to a step's gradients."""
     average: WeightAverage | None = None
     """Is validated and exported instead of the weights."""
+    figures: tuple[str, ...] = ()
+    """What the objective tells beside the loss, as means over the learned tokens; of training steps with train/ before
+    the name."""
 
     def run(self, position: Position) -> Position:
         """Trains from a position to the end.
@@ -80,8 +84,8 @@ class Trainer:
             finished = position.step == self.plan.total_steps
             saving = finished or position.step % training.checkpoint.every_steps == 0
             if saving and self.data.validation is not None:
-                loss = self.validation_loss(self.data.validation)
-                record["validation/loss"] = loss
+                loss, *means = self.validate(self.data.validation)
+                record |= {"validation/loss": loss, **dict(zip(self.figures, means, strict=True))}
                 position = position.after_validation(loss)
             stopping = record.pop("stop") > 0
             position = position.model_copy(
@@ -117,20 +121,20 @@ class Trainer:
         epoch = position.step // self.plan.steps_per_epoch
         targets = max(1, int(self.collator.examples.targets(self.data.train, rows, epoch).sum()))
         batches = self.ahead.take(position.step)
-        total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
+        total = torch.zeros(2 + len(self.figures), dtype=torch.float64, device=accelerator.device)
         self.model.train()
         for index, batch in enumerate(batches):
             with only_last_synchronises(accelerator, self.model, index == len(batches) - 1):
-                loss = self.objective(self.model, batch)
-                accelerator.backward(loss * (self.layout.data_workers / targets))
-            total[0] += loss.detach()
+                sums = self.objective(self.model, batch).reshape(-1)
+                accelerator.backward(sums[0] * (self.layout.data_workers / targets))
+            total[1:] += sums.detach()
 
         self.finish_gradients()
         figures = self._add_method_gradient()
         norm = clip_gradients(accelerator, self.model, self.training.max_grad_norm, self.training.max_grad_value)
-        total[1] = float(accelerator.is_main_process and self.folder.stop_request.exists())
-        loss_sum, stop = sum_over_workers(accelerator, total, self.layout).tolist()
-        mean = loss_sum / targets
+        total[0] = float(accelerator.is_main_process and self.folder.stop_request.exists())
+        stop, *sums_of_all = sum_over_workers(accelerator, total, self.layout).tolist()
+        mean, *means = (each / targets for each in sums_of_all)
         # a norm that is not finite is the scaler's to handle, where there is one
         good = math.isfinite(mean) and (math.isfinite(norm) or accelerator.scaler is not None)
         if not good:
@@ -155,6 +159,7 @@ class Trainer:
             }
         )
         seconds = time.perf_counter() - started
+        figures |= {f"train/{name}": value for name, value in zip(self.figures, means, strict=True)}
         figures |= {"learning_rate": rate, "tokens_per_second": tokens / seconds}
         figures |= {"loss": mean, "gradient_norm": norm} if good else {"skipped_steps": skipped}
         return after, {"step": after.step, "time": time.time(), "tokens": after.tokens, **figures, "stop": stop}
@@ -182,7 +187,8 @@ class Trainer:
         size = self.overrides.micro_batch_size or self.training.micro_batch_size
         workers = self.layout.data_workers
         if self.collator.packed:
-            parts = cut_packed(rows, data.lengths, workers, size * self.training.max_length)
+            capacity = size * self.collator.texts * self.training.max_length
+            parts = cut_packed(rows, data.lengths, workers, capacity)
         else:
             parts = cut_padded(rows, data.lengths, workers, size)
         return parts[self.layout.data_rank]
@@ -202,17 +208,18 @@ class Trainer:
         return self.collator.batch(data, rows, epoch).to(self.accelerator.device)
 
     @torch.no_grad()
-    def validation_loss(self, data: TokenizedRows) -> float:
-        """The mean loss per learned token over a whole set, all workers taking part."""
+    def validate(self, data: TokenizedRows) -> list[float]:
+        """The mean loss per learned token over a whole set, then the means of the figures; all workers take part."""
         self.model.eval()
-        total = torch.zeros(1, dtype=torch.float64, device=self.accelerator.device)
+        total = torch.zeros(1 + len(self.figures), dtype=torch.float64, device=self.accelerator.device)
         targets = int(self.collator.examples.targets(data, np.arange(len(data)), FIXED).sum())
         with self.average.in_place() if self.average is not None else nullcontext():
             for start in range(0, len(data), self.training.batch_size):
                 rows = np.arange(start, min(start + self.training.batch_size, len(data)))
                 for micro_batch in self.cut(rows, data):
-                    total += self.objective(self.model, self._collate(data, micro_batch, FIXED)).double()
-        return float(sum_over_workers(self.accelerator, total, self.layout)) / max(1, targets)
+                    total += self.objective(self.model, self._collate(data, micro_batch, FIXED)).reshape(-1).double()
+        sums: list[float] = sum_over_workers(self.accelerator, total, self.layout).tolist()
+        return [each / max(1, targets) for each in sums]
 
     def save(self, position: Position) -> None:
         """Writes a checkpoint; every worker takes part, the first one writes."""

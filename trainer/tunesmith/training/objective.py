@@ -29,6 +29,7 @@ def collator_of(
         examples=examples_of(spec, tokenizer),
         start_token=start_token(model) if spec.objective.kind == "encoder-decoder" else 0,
         first_position=first_position(model),
+        pairs=spec.objective.reward is not None,
     )
 
 

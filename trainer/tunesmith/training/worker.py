@@ -6,6 +6,7 @@ import os
 import shutil
 from contextlib import closing
 from dataclasses import asdict, replace
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -31,11 +32,13 @@ from tunesmith.rlhf.worker import make_policy_trainer
 from tunesmith.training import checkpoint, coach
 from tunesmith.training.assignment import Assignment, worker_threads
 from tunesmith.training.average import WeightAverage
+from tunesmith.training.centring import centre
 from tunesmith.training.checkpoint import Position
 from tunesmith.training.failures import StopRequestedError, outcome_of
 from tunesmith.training.layout import Layout
 from tunesmith.training.loop import Trainer
 from tunesmith.training.objective import collator_of, token_loss
+from tunesmith.training.pair_loss import FIGURES, pair_loss
 from tunesmith.training.pull import L2Pull, copy_of_trained
 from tunesmith.training.ranks import Ranks
 from tunesmith.training.state import load_weights, scatter_state
@@ -118,11 +121,12 @@ def _train(assignment: Assignment) -> Outcome:
     if isinstance(ended, Outcome):
         return ended
 
-    accelerator.wait_for_everyone()
-    best = checkpoint.best_checkpoint(folder) if accelerator.is_main_process else None
-    if best is not None:
-        export_model(spec, assignment.resolver, tokenizer, best, folder)
-    accelerator.wait_for_everyone()
+    with first_worker_first(accelerator) as first:
+        best = checkpoint.best_checkpoint(folder) if first else None
+        if best is not None:
+            export_model(spec, assignment.resolver, tokenizer, best, folder)
+            if spec.objective.reward is not None:
+                centre(spec, assignment.resolver, tokenizer, rows.all_train(), folder)
     if accelerator.is_main_process:
         shutil.rmtree(folder.tokens, ignore_errors=True)  # can be as large as the data
     return _success(assignment, ended)
@@ -227,6 +231,7 @@ def _make_trainer(
     telemetry = Telemetry(folder.metrics, plan.total_steps, position.step) if accelerator.is_main_process else None
     if telemetry is not None and assignment.metrics_port is not None:
         telemetry.serve(assignment.metrics_port)
+    reward = spec.objective.reward
     trainer = Trainer(
         training=spec.training,
         overrides=assignment.overrides,
@@ -234,7 +239,7 @@ def _make_trainer(
         layout=layout,
         model=prepared.model,
         optimizer=prepared.optimizer,
-        objective=token_loss,
+        objective=token_loss if reward is None else partial(pair_loss, margin=reward.margin),
         data=data,
         plan=plan,
         folder=folder,
@@ -243,6 +248,7 @@ def _make_trainer(
         method=method,
         finish_gradients=prepared.finish_gradients,
         average=average,
+        figures=() if reward is None else FIGURES,
     )
     return trainer, position
 

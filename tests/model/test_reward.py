@@ -1,0 +1,228 @@
+"""Reward models: the same scores however rows are laid out, trained exactly, saved with their head, centred, judged."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification
+
+from tests.model.conftest import Run, back_to
+from tests.model.jobs import SAVE_EVERY
+from tests.model.plants import watch_strategy
+from tests.model.preferences import reward_job, write_pairs
+from tests.model.processes import train
+from tunesmith.api.pod import RunFolder
+from tunesmith.data.collate import Batch
+from tunesmith.models.attention import use_packed_attention
+from tunesmith.models.load import ModelLocation, load_model
+from tunesmith.models.reward import (
+    Centring,
+    RewardModel,
+    load_reward_model,
+    read_reward_adapter,
+    scores_at,
+    with_reward_head,
+)
+
+LORA = {"rank": 4, "alpha": 16}
+METHODS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "adapter": {"lora": LORA},
+    "merged": {"lora": LORA | {"merge": True}},
+    "nf4": {"lora": LORA, "quantization": {"type": "nf4"}},
+}
+TEXTS = [list(range(3, 9)), list(range(20, 31)), [7]]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    write_pairs(file)
+    return file
+
+
+Rewarded = Callable[..., Run]
+
+
+@pytest.fixture(scope="module")
+def rewarded(pairs: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Rewarded:
+    """Trains a reward model to its end; the same one only once."""
+    cache: dict[str, Run] = {}
+
+    def run(workers: int = 1, scaling: dict[str, Any] | None = None, **changes: Any) -> Run:
+        key = repr((workers, scaling, sorted(changes.items())))
+        if key not in cache:
+            folder = RunFolder(tmp_path_factory.mktemp("reward") / "run")
+            job = reward_job(pairs, base, scaling={"workers": workers} | (scaling or {}), **changes)
+            outcomes = train(job, folder, workers, watch_strategy)
+            assert {outcome.reason for outcome in outcomes} == {"Succeeded"}, outcomes
+            cache[key] = Run(folder)
+        return cache[key]
+
+    return run
+
+
+def one_row(tokens: list[int]) -> Batch:
+    """A text alone, without any padding."""
+    return laid_out([tokens], "right")
+
+
+def laid_out(texts: list[list[int]], how: str, pad: int = 0) -> Batch:
+    """Texts end to end, or side by side with padding on one side; each is scored at its last token."""
+    lengths = [len(text) for text in texts]
+    if how == "packed":
+        ends = torch.tensor(lengths).cumsum(0) - 1
+        keep = torch.zeros(1, sum(lengths), dtype=torch.bool)
+        keep[0, ends] = True
+        positions = torch.cat([torch.arange(length) for length in lengths])[None]
+        return batch_of(torch.tensor([[token for text in texts for token in text]]), positions, keep, lengths)
+    width = max(lengths)
+    real = torch.zeros(len(texts), width, dtype=torch.bool)
+    ids = torch.full(real.shape, pad)
+    keep = torch.zeros_like(real)
+    for row, text in enumerate(texts):
+        start = width - len(text) if how == "left" else 0
+        real[row, start : start + len(text)] = True
+        ids[row, start : start + len(text)] = torch.tensor(text)
+        keep[row, start + len(text) - 1] = True
+    positions = (real.long().cumsum(1) - 1).clamp(min=0)
+    return batch_of(ids, positions, keep, None, real if how == "left" else None)
+
+
+def batch_of(
+    ids: Tensor, positions: Tensor, keep: Tensor, row_lengths: list[int] | None, real: Tensor | None = None
+) -> Batch:
+    return Batch(ids, positions, keep, torch.zeros(0, dtype=torch.long), row_lengths, int(keep.numel()), real=real)
+
+
+def scores_of(model: RewardModel) -> Tensor:
+    return model.scores(laid_out(TEXTS, "right"))
+
+
+def loaded(folder: Path) -> RewardModel:
+    return load_reward_model(ModelLocation(str(folder)), torch.float32)
+
+
+def test_the_layout_changes_no_score(rewarded: Rewarded) -> None:
+    """Texts alone, padded on the right, on the left, and end to end; the padding is a token that texts hold too."""
+    model = loaded(rewarded().folder.model)
+    alone = torch.cat([model.scores(one_row(text)) for text in TEXTS])
+    assert alone.unique().numel() == len(TEXTS)
+    for pad in (0, 7):
+        for how in ("right", "left"):
+            torch.testing.assert_close(model.scores(laid_out(TEXTS, how, pad)), alone, rtol=1e-5, atol=1e-5)
+    use_packed_attention(model.model)
+    torch.testing.assert_close(model.scores(laid_out(TEXTS, "packed")), alone, rtol=1e-5, atol=1e-5)
+
+
+def test_a_new_head_scores_nothing(base: Path) -> None:
+    """So that where training starts depends on no seed."""
+    model = with_reward_head(load_model(ModelLocation(str(base)), torch.float32), 0)
+    assert scores_at(model, laid_out(TEXTS, "right")).tolist() == [0, 0, 0]
+
+
+def test_it_learns(rewarded: Rewarded) -> None:
+    run = rewarded(epochs=6)
+    assert run.losses()[0] == pytest.approx(0.693147, abs=1e-6)
+    assert run.losses()[-1] < 0.3
+    assert run.column("reward/accuracy")[-1] > 0.9
+    assert run.column("reward/margin")[-1] > 1
+    assert len(run.column("reward/accuracy")) == len(run.column("validation/loss"))
+    assert run.column("train/reward/accuracy")[0] == 0.5
+
+
+def assert_same(run: Run, reference: Run) -> None:
+    assert run.losses()[0] == pytest.approx(reference.losses()[0], rel=1e-6)
+    for column in ("loss", "validation/loss", "gradient_norm", "reward/margin"):
+        assert run.column(column) == pytest.approx(reference.column(column), rel=1e-4), column
+    assert run.column("reward/accuracy") == pytest.approx(reference.column("reward/accuracy"))
+
+
+@pytest.mark.parametrize(
+    ("workers", "changes"),
+    [
+        (1, {"packing": False}),
+        (1, {"microBatchSize": 1}),
+        (1, {"microBatchSize": 3, "packing": False, "gradientCheckpointing": True}),
+        (2, {}),
+        (2, {"packing": False, "microBatchSize": 3}),
+        (2, {"scaling": {"deepspeed": {"zeroStage": 2}}}),
+        (2, {"scaling": {"deepspeed": {"zeroStage": 3}}}),
+        (2, {"scaling": {"fsdp": {}}}),
+        (2, {"scaling": {"fsdp": {}}, "lora": LORA}),
+    ],
+    ids=[
+        "padded",
+        "one pair at a time",
+        "three padded pairs at a time, activations recomputed",
+        "two workers",
+        "two workers, padded",
+        "ZeRO-2",
+        "ZeRO-3",
+        "FSDP2",
+        "an adapter with FSDP2",
+    ],
+)
+def test_however_it_is_computed(workers: int, changes: dict[str, Any], rewarded: Rewarded) -> None:
+    reference = rewarded(lora=LORA) if "lora" in changes else rewarded()
+    run = rewarded(workers, **changes)
+    assert_same(run, reference)
+    names = {facts["model"] for facts in run.strategies()}
+    scaling = changes.get("scaling", {})
+    wrapped = (
+        "DeepSpeedEngine" if "deepspeed" in scaling else "FSDP" if "fsdp" in scaling else "DistributedDataParallel"
+    )
+    assert workers == 1 or all(name.startswith(wrapped) for name in names), names
+
+
+@pytest.mark.parametrize("method", ["full", "adapter"])
+def test_a_resumed_run_repeats_itself_exactly(
+    method: str, rewarded: Rewarded, pairs: Path, base: Path, tmp_path: Path
+) -> None:
+    reference = rewarded(**METHODS[method])
+    run = back_to(SAVE_EVERY, reference, tmp_path / "run")
+    (outcome,) = train(reward_job(pairs, base, **METHODS[method]), run.folder)
+    assert outcome.reason == "Succeeded"
+    for column in ("step", "loss", "gradient_norm", "validation/loss", "reward/margin"):
+        assert run.column(column) == reference.column(column)
+    assert torch.equal(scores_of(loaded(run.folder.model)), scores_of(loaded(reference.folder.model)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_head_is_saved_with_what_was_trained(method: str, rewarded: Rewarded) -> None:
+    folder = rewarded(**METHODS[method]).folder
+    model = loaded(folder.model)
+    assert model.model.score.weight.abs().max() > 1e-3  # type: ignore[union-attr]
+    assert model.centring != Centring()
+    if method in ("adapter", "nf4"):
+        assert not (folder.model / "model.safetensors").exists()
+        adapter = read_reward_adapter(folder.model)
+        assert torch.equal(adapter.head, model.model.score.weight)  # type: ignore[arg-type,union-attr]
+        assert adapter.centring == model.centring
+        assert adapter.config.r == LORA["rank"]
+        assert all(".lora_" in name for name in adapter.tensors)
+        assert len(adapter.tensors) == 2 * 2 * 7
+    else:
+        others, report = AutoModelForSequenceClassification.from_pretrained(folder.model, output_loading_info=True)
+        assert not report["missing_keys"] and not report["unexpected_keys"]
+        ids = torch.tensor([TEXTS[1]])
+        with torch.no_grad():
+            theirs = model.centring.of(others(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0])
+        torch.testing.assert_close(theirs, model.scores(one_row(TEXTS[1])))
+    if method == "merged":
+        torch.testing.assert_close(scores_of(loaded(folder.adapter)), scores_of(model), rtol=1e-4, atol=1e-4)
+
+
+def test_an_adapter_is_trained_on_the_model_of_another_adapter(
+    rewarded: Rewarded, trained: Callable[..., Run], base: Path, pairs: Path, tmp_path: Path
+) -> None:
+    """As in a pipeline whose supervised stage leaves an adapter."""
+    supervised = trained(base=base, lora=LORA).folder.model
+    folder = RunFolder(tmp_path / "run")
+    (outcome,) = train(reward_job(pairs, supervised, lora=LORA), folder)
+    assert outcome.reason == "Succeeded", outcome
+    assert ModelLocation(str(folder.model)).adapter_base == ModelLocation(str(supervised.resolve()))
+    assert scores_of(loaded(folder.model)).isfinite().all()
