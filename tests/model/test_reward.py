@@ -110,7 +110,7 @@ def test_the_layout_changes_no_score(rewarded: Rewarded) -> None:
     """Texts alone, padded on the right, on the left, and end to end; the padding is a token that texts hold too."""
     model = loaded(rewarded().folder.model)
     alone = torch.cat([model.scores(one_row(text)) for text in TEXTS])
-    assert alone.unique().numel() == len(TEXTS)
+    assert len(set(alone.tolist())) == len(TEXTS)
     for pad in (0, 7):
         for how in ("right", "left"):
             torch.testing.assert_close(model.scores(laid_out(TEXTS, how, pad)), alone, rtol=1e-5, atol=1e-5)
@@ -195,12 +195,12 @@ def test_a_resumed_run_repeats_itself_exactly(
 def test_the_head_is_saved_with_what_was_trained(method: str, rewarded: Rewarded) -> None:
     folder = rewarded(**METHODS[method]).folder
     model = loaded(folder.model)
-    assert model.model.score.weight.abs().max() > 1e-3  # type: ignore[union-attr]
+    assert model.model.score.weight.abs().max() > 1e-3
     assert model.centring != Centring()
     if method in ("adapter", "nf4"):
         assert not (folder.model / "model.safetensors").exists()
         adapter = read_reward_adapter(folder.model)
-        assert torch.equal(adapter.head, model.model.score.weight)  # type: ignore[arg-type,union-attr]
+        assert torch.equal(adapter.head, model.model.score.weight)
         assert adapter.centring == model.centring
         assert adapter.config.r == LORA["rank"]
         assert all(".lora_" in name for name in adapter.tensors)

@@ -30,6 +30,8 @@ class Curve:
     learned: int = 0
     truncated: int = 0
     dropped: int = 0
+    pairs: bool = False
+    """Whether rows are pairs, of which each counts as one token that is learned."""
 
 
 def loss_curve(records: Sequence[dict[str, Any]]) -> Curve:
@@ -53,6 +55,7 @@ def curve_of(records: Sequence[dict[str, Any]], data: dict[str, Any], training: 
         learned=data.get("learned_tokens", 0),
         truncated=data.get("truncated", 0),
         dropped=data.get("dropped", 0),
+        pairs=any("train/reward/accuracy" in record for record in records),
     )
 
 
@@ -208,7 +211,7 @@ def many_truncated(curve: Curve) -> str | None:
 
 def few_learned(curve: Curve) -> str | None:
     """The loss of a step stands on a handful of tokens."""
-    if not curve.rows or not curve.tokens or curve.learned == curve.rows:  # a pair counts once, and is meant to
+    if not curve.rows or not curve.tokens or curve.pairs:
         return None
     share, in_step = curve.learned / curve.tokens, curve.learned / curve.rows * min(curve.batch_size, curve.rows)
     if share >= 0.03 and in_step >= 32:
