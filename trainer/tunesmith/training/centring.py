@@ -9,17 +9,19 @@ import heapq
 import logging
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.pod import RunFolder
 from tunesmith.data.encode import encode_prompts, prompt_of
 from tunesmith.data.rows import Row
-from tunesmith.evaluation.generate import stop_tokens, until_stop
+from tunesmith.evaluation.generate import stop_tokens
 from tunesmith.models.load import ModelLocation, load_model, locate
 from tunesmith.models.reward import Centring, load_reward_model, score_texts
+from tunesmith.rlhf.sample import Sampling, draws_of, sample_answers
 from tunesmith.sources import Resolver
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,8 @@ def centre(
     prompts = [prompt for prompt in encode_prompts(chosen, spec, tokenizer) if 0 < len(prompt) < limit]
     model = load_model(locate(spec.model, resolver), "auto").eval()
     model.to(device)
-    texts = sample_texts(model, tokenizer, prompts, settings.centring_tokens, limit, spec.training.seed)
+    texts = sample_texts(model, tokenizer, prompts, settings.centring_tokens, spec.training.seed)
+    texts = [text[:limit] for text in texts]  # as pairs are cut
     del model
     reward = load_reward_model(ModelLocation(str(folder.model)))
     reward.model.to(device)
@@ -97,52 +100,34 @@ def draw_prompts(prompts: Iterable[str], count: int) -> list[str]:
     return [kept[inverse] for inverse in sorted(kept)]
 
 
-@torch.inference_mode()
 def sample_texts(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
-    max_length: int,
     seed: int,
 ) -> list[list[int]]:
-    """Prompts with answers that are sampled from the model itself: at temperature 1, from the whole vocabulary.
+    """Prompts with answers that are sampled from a model: at temperature 1, from the whole vocabulary.
 
     Args:
         model: in evaluation mode, on its device.
         tokenizer: its end-of-sequence token ends an answer, and stands in it.
-        prompts: tokens of each; fewer than max_length.
+        prompts: tokens of each.
         max_new_tokens: the longest answer.
-        max_length: of prompt and answer.
-        seed: of the sampling.
+        seed: of the sampling; what a prompt draws follows from its place among the others too.
 
     Returns:
         In the order of the prompts.
     """
-    stops, pad = stop_tokens(model.generation_config, tokenizer), int(tokenizer.pad_token_id)
-    own, texts = model.generation_config, [list(prompt) for prompt in prompts]
-    sampling = GenerationConfig(
-        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, eos_token_id=sorted(stops), pad_token_id=pad
-    )
+    end = int(tokenizer.eos_token_id)
+    stops = frozenset(stop_tokens(model.generation_config, tokenizer))
+    sampling = Sampling(stops, int(tokenizer.pad_token_id), max_new_tokens, temperature=1.0)
+    texts: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model.generation_config = sampling
-        try:
-            for start in range(0, len(order), _BATCH):
-                rows = order[start : start + _BATCH]
-                width = len(prompts[rows[0]])
-                ids = [[pad] * (width - len(prompts[row])) + list(prompts[row]) for row in rows]
-                mask = [[0] * (width - len(prompts[row])) + [1] * len(prompts[row]) for row in rows]
-                output = model.generate(
-                    input_ids=torch.tensor(ids, device=model.device),
-                    attention_mask=torch.tensor(mask, device=model.device),
-                    max_new_tokens=max_new_tokens,
-                )
-                for row, new in zip(rows, output[:, width:].tolist(), strict=True):
-                    answer, stopped = until_stop(new, stops)
-                    end = [int(tokenizer.eos_token_id)] if stopped else []
-                    texts[row] = [*texts[row], *answer, *end][:max_length]
-        finally:
-            model.generation_config = own
+    for start in range(0, len(order), _BATCH):
+        rows = order[start : start + _BATCH]
+        draws = np.stack([draws_of(seed, 0, row, max_new_tokens) for row in rows])
+        answers = sample_answers(model, [prompts[row] for row in rows], draws, sampling)
+        for row, answer in zip(rows, answers, strict=True):
+            texts[row] = [*prompts[row], *(end if token in stops else token for token in answer)]
     return texts
