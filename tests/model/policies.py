@@ -28,6 +28,7 @@ def policy_job(
     ppo: dict[str, Any] | None = None,
     method: dict[str, Any] | None = None,
     scaling: dict[str, Any] | None = None,
+    validation: bool = True,
     **training: Any,
 ) -> FineTuneJob:
     """A PPO job that starts from the model in a folder; the reward is what a rule gives."""
@@ -35,6 +36,8 @@ def policy_job(
     body = body_of(rows, base=base, method=method or LORA, scaling=scaling, **defaults | training)
     reward = [{"pattern": {"regex": "[0-4]*"}}, {"length": {"tokens": 3}, "weight": 0.5}]
     settings = {"template": "{prompt} {response}", "reward": reward, "maxNewTokens": 6, "epochs": 2, "miniBatches": 3}
+    if not validation:
+        del body["spec"]["dataset"]["validation"]
     body["spec"]["objective"] = {"ppo": settings | {"klCoefficient": 0.1} | (ppo or {})}
     return FineTuneJob.model_validate(body)
 

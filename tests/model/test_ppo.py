@@ -13,8 +13,8 @@ from tests.model.conftest import Run, back_to
 from tests.model.policies import LORA, policy_job, trainer_of
 from tests.model.processes import train
 from tunesmith.api.pod import RunFolder
-from tunesmith.rlhf.losses import log_probabilities
 from tunesmith.rlhf.loop import PolicyTrainer
+from tunesmith.rlhf.losses import log_probabilities
 from tunesmith.rlhf.rollout import Rollout
 from tunesmith.rlhf.sample import draw_tokens, draws_of, sample_answers
 
