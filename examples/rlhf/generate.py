@@ -3,8 +3,8 @@
     python examples/rlhf/generate.py
 
 Whoever wrote the demonstrations forgot the carry in 6 of 10 sums that have one; so a model that imitates them well adds
-badly. But shown two answers, people see which one is right. No prompt of one file stands in another, except that the policy
-practises on those of the demonstrations too.
+badly. But shown two answers, people see which one is right. No prompt of one file stands in another, except that the
+policy practises on those of the demonstrations too.
 """
 
 import json

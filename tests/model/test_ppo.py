@@ -109,12 +109,15 @@ def learnt(rows: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return run
 
 
+SGD = {"optimizer": {"sgd": {"momentum": 0.9}}, "learningRate": 0.03}
+"""Adam's first updates hang on the signs of gradients near 0, so that rounding grows."""
+
+
 def assert_same(run: Run, reference: Run) -> None:
-    """Each step is 6 updates by Adam, whose first ones hang on the signs of gradients near 0; so rounding grows."""
     assert len(reference.losses()) == STEPS
     for name in FIGURES:
         assert run.column(name)[0] == pytest.approx(reference.column(name)[0], rel=1e-5, abs=1e-7), name
-        assert run.column(name) == pytest.approx(reference.column(name), rel=2e-3, abs=1e-5), name
+        assert run.column(name) == pytest.approx(reference.column(name), rel=1e-4, abs=1e-6), name
 
 
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
@@ -125,14 +128,22 @@ def assert_same(run: Run, reference: Run) -> None:
         {"microBatchSize": 3, "packing": False},
         {"gradientCheckpointing": True},
         {"workers": 2},
-        {"zero": 1},
+        {"workers": 2, "zero": 1},
         {"workers": 2, "zero": 2},
         {"workers": 2, "zero": 3},
     ],
-    ids=["smaller batches", "padded", "activations recomputed", "two", "ZeRO-1", "ZeRO-2 of two", "ZeRO-3 of two"],
+    ids=[
+        "smaller batches",
+        "padded",
+        "activations recomputed",
+        "two",
+        "ZeRO-1 of two",
+        "ZeRO-2 of two",
+        "ZeRO-3 of two",
+    ],
 )
 def test_however_a_step_is_computed(method: dict[str, Any], changes: dict[str, Any], learnt: Learnt) -> None:
-    assert_same(learnt(method=method, **changes), learnt(method=method))
+    assert_same(learnt(method=method, **SGD, **changes), learnt(method=method, **SGD))
 
 
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)

@@ -8,6 +8,7 @@ import torch
 
 from tests.unit.rlhf import reference
 from tunesmith.rlhf.advantages import (
+    Floats,
     adapted,
     estimate_advantages,
     explained_variance,
@@ -21,11 +22,16 @@ STARTS = np.concatenate([[0], np.cumsum(LENGTHS)])
 DRAW = np.random.default_rng(7)
 
 
-def ragged(scale: float = 1.0) -> np.ndarray:
-    return DRAW.normal(0, scale, STARTS[-1])
+def ragged(scale: float = 1.0) -> Floats:
+    values: Floats = DRAW.normal(0, scale, int(STARTS[-1]))
+    return values
 
 
-def by_row(values: np.ndarray) -> list[list[float]]:
+def tensors(*arrays: Floats) -> list[torch.Tensor]:
+    return [torch.from_numpy(array) for array in arrays]
+
+
+def by_row(values: Floats) -> list[list[float]]:
     return [values[a:b].tolist() for a, b in itertools.pairwise(STARTS)]
 
 
@@ -68,7 +74,8 @@ def test_whitening_is_over_all_tokens() -> None:
 @pytest.mark.parametrize("clip_range", [0.2, 0.05])
 def test_the_clipped_surrogate(clip_range: float) -> None:
     new, old, advantages = ragged(0.3), ragged(0.3), ragged()
-    loss, clipped = policy_loss(*map(torch.from_numpy, (new, old, advantages)), clip_range)
+    tokens_new, tokens_old, worth = tensors(new, old, advantages)
+    loss, clipped = policy_loss(tokens_new, tokens_old, worth, clip_range)
     tokens = list(zip(new.tolist(), old.tolist(), advantages.tolist(), strict=True))
     assert float(loss) == pytest.approx(sum(reference.surrogate_loss(*t, clip_range) for t in tokens))
     assert int(clipped) == sum(reference.is_clipped(*t, clip_range) for t in tokens) > 0
@@ -84,7 +91,8 @@ def test_a_clipped_token_learns_nothing_more() -> None:
 
 def test_the_clipped_value_loss() -> None:
     new, old, returns = ragged(), ragged(), ragged()
-    loss = value_loss(*map(torch.from_numpy, (new, old, returns)), 0.4)
+    values, before, targets = tensors(new, old, returns)
+    loss = value_loss(values, before, targets, 0.4)
     tokens = zip(new.tolist(), old.tolist(), returns.tolist(), strict=True)
     assert float(loss) == pytest.approx(sum(reference.value_loss(*t, 0.4) for t in tokens))
 

@@ -40,25 +40,35 @@ class ModelLocation:
 
 
 def locate(spec: ModelSpec, resolver: Resolver) -> ModelLocation:
-    """Where the weights of `spec.model.source` are.
+    """Where the weights of `spec.model.source` are; see `locate_source`."""
+    assert spec.source is not None
+    return locate_source(spec.source, resolver, PLACE)
+
+
+def locate_source(source: str, resolver: Resolver, place: str) -> ModelLocation:
+    """Where the weights of a model are.
+
+    Args:
+        source: its address.
+        resolver: finds it.
+        place: the field that holds the address, for messages.
 
     Raises:
         InputError: the folder is missing, or holds no weights.
     """
-    assert spec.source is not None
-    location = Location.parse(spec.source)
+    location = Location.parse(source)
     if location.scheme == "hf":
         return ModelLocation(location.name, location.revision)
-    folder = resolver.path(location, PLACE)
+    folder = resolver.path(location, place)
     if not folder.is_dir():
-        raise InputError(Problem(f"{folder} is not a folder with a model", PLACE))
+        raise InputError(Problem(f"{folder} is not a folder with a model", place))
     if not any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
         raise InputError(
-            Problem(f"{folder} holds no config.json: it is not a model in the format of transformers", PLACE)
+            Problem(f"{folder} holds no config.json: it is not a model in the format of transformers", place)
         )
     if not list(folder.glob("*.safetensors")):
         raise InputError(
-            Problem(f"{folder} holds no weights: *.safetensors is missing (other formats are not read)", PLACE)
+            Problem(f"{folder} holds no weights: *.safetensors is missing (other formats are not read)", place)
         )
     return ModelLocation(str(folder.resolve()))
 

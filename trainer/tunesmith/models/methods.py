@@ -1,8 +1,10 @@
 """What of a model is trained: `spec.method` as peft makes it."""
 
+import copy
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from tunesmith.api.load import InputError, Problem
@@ -40,6 +42,23 @@ def add_twin(model: Any, name: str, method: Method, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
         model.add_adapter(name, _config(method, model.get_base_model()))
+
+
+def add_copy(model: Any, name: str, config: Any, tensors: dict[str, Tensor]) -> None:
+    """Adds an adapter that was trained with another head on the same trunk.
+
+    Args:
+        model: carries an adapter already.
+        name: of the new one.
+        config: peft's, of the one that was trained.
+        tensors: its weights, as peft names them.
+    """
+    from peft import set_peft_model_state_dict
+
+    own = copy.deepcopy(config)
+    own.task_type, own.modules_to_save, own.inference_mode = task_type(model.get_base_model()), None, False
+    model.add_adapter(name, own)
+    set_peft_model_state_dict(model, tensors, adapter_name=name)
 
 
 def _config(method: Method, model: PreTrainedModel) -> Any:

@@ -23,8 +23,6 @@ from tunesmith.rlhf.rollout import Rollout, answered, share
 from tunesmith.rlhf.sample import Sampling, draws_of, sample_answers
 from tunesmith.training.layout import Layout
 
-MODEL_TERMS: tuple[Role, ...] = ("reward",)
-
 
 @dataclass(frozen=True)
 class Collector:

@@ -1,17 +1,19 @@
-"""The four models of PPO: policy, reference, value function and reward model, as one trunk or several."""
+"""The models of PPO: policy, reference, value function and reward models, as one trunk or several."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.data.collate import Batch
+from tunesmith.models.reward import scores_at
 from tunesmith.training.objective import next_token_logits
 
-Role = Literal["policy", "reference", "value", "reward"]
+Role = Literal["policy", "reference", "value"]
 
 
 class Switch:
@@ -42,15 +44,15 @@ class Player:
     """What plays a role."""
 
     model: Any
-    """A decoder, with or without adapters, or a sequence classifier."""
+    """A decoder, with or without adapters, or a reward model."""
     switch: Switch | None = None
     adapter: str | None = None
     """The adapter that is on while it plays; None for the bare trunk."""
     head: nn.Linear | None = None
-    """From hidden states to a number, where its model has none of its own."""
+    """From a decoder's hidden states to a number; a reward model has its own."""
     gain: float = 1.0
     bias: float = 0.0
-    """A score is gain x what the head says + bias."""
+    """A number is gain x what the head says + bias."""
 
 
 class Roles(nn.Module):
@@ -86,7 +88,7 @@ class Roles(nn.Module):
         """What a role says of a batch; the caller holds `playing(role)` while it computes and learns.
 
         Returns:
-            Of policy and reference the logits [kept, vocabulary]; of value and reward numbers, fp32 [kept].
+            Of policy and reference the logits [kept, vocabulary]; of the value function values, fp32 [kept].
         """
         player = self.players[role]
         if role in ("policy", "reference"):
@@ -96,24 +98,41 @@ class Roles(nn.Module):
 
 def numbers(player: Player, batch: Batch) -> Tensor:
     """Values or scores at the kept positions; fp32 [kept]."""
+    if player.head is None:
+        return player.gain * scores_at(player.model, batch) + player.bias
     bare: PreTrainedModel = bare_of(player.model)
     packing = {} if batch.row_lengths is None else {"row_lengths": batch.row_lengths}
     hidden = bare.base_model(
         input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, **packing
     ).last_hidden_state
-    head: Any = player.head if player.head is not None else bare.score
-    kept = hidden[batch.keep]
-    said: Tensor = head(kept.to(_dtype_of(head))).squeeze(-1).float()
+    with torch.autocast(hidden.device.type, enabled=False):  # in half precision neighbouring numbers would be the same
+        said: Tensor = player.head(hidden[batch.keep].to(player.head.weight.dtype)).squeeze(-1).float()
     return player.gain * said + player.bias
+
+
+def score_with(player: Player, back_to: str | None) -> Callable[[Batch], Tensor]:
+    """How a reward model scores a batch: fp32 [rows].
+
+    Args:
+        player: the reward model; an adapter that shares a trunk is turned on for it.
+        back_to: the adapter that is on otherwise.
+    """
+
+    def score(batch: Batch) -> Tensor:
+        if player.switch is None:
+            return numbers(player, batch)
+        player.switch(player.adapter)
+        try:
+            return numbers(player, batch)
+        finally:
+            player.switch(back_to)
+
+    return score
 
 
 def bare_of(model: Any) -> Any:
     """The model within a PeftModel, adapters and all; any other is itself."""
     return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
-
-
-def _dtype_of(head: nn.Module) -> Any:
-    return next(head.parameters()).dtype
 
 
 def switch_off_dropout(model: nn.Module) -> None:
