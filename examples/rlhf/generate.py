@@ -22,6 +22,13 @@ def forgets_the_carry(a: int, b: int) -> int:
     return (a // 10 + b // 10) * 10 + (a % 10 + b % 10) % 10
 
 
+def mistakes(a: int, b: int, draw: random.Random) -> list[int]:
+    """Wrong answers: the carry forgotten, or carried where there is nothing to carry; and a slip in a digit."""
+    carry = a + b - 10 if a % 10 + b % 10 >= 10 else a + b + 10
+    slip = a + b + draw.choice((-1, 1)) * draw.choice((1, 2, 3, 20, 100))
+    return [carry, abs(slip)]
+
+
 def write(name: str, rows: Iterable[dict[str, str]]) -> None:
     """Writes rows as JSONL."""
     (HERE / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -45,9 +52,9 @@ def main() -> None:
         answer = forgets_the_carry(a, b) if draw.random() < FORGETFUL else a + b
         demonstrations.append({"prompt": prompt(a, b), "response": str(answer)})
     pairs = [
-        {"prompt": prompt(a, b), "chosen": str(a + b), "rejected": str(forgets_the_carry(a, b))}
+        {"prompt": prompt(a, b), "chosen": str(a + b), "rejected": str(wrong)}
         for a, b in preferences
-        if forgets_the_carry(a, b) != a + b
+        for wrong in mistakes(a, b, draw)
     ]
     write("demonstrations.jsonl", demonstrations)
     write("preferences.jsonl", pairs)

@@ -18,11 +18,11 @@ import tempfile
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any, NoReturn, Self
+from typing import IO, Any, NoReturn
 
+from tests.benchmarks.asked import ROOT, Asked
 from tests.benchmarks.ppo_problem import DIGITS_LIMIT, Problem, Settings, write_digits
 
-ROOT = Path(__file__).resolve().parents[2]
 VERSION = "1.12.0"
 CURVES = Settings("", epochs=4, mini_batches=4, max_new_tokens=DIGITS_LIMIT, learning_rate=3e-4, batch_size=64)
 MIB = 1024
@@ -78,56 +78,13 @@ def install(folder: Path = ROOT / "build" / f"trl-{VERSION}") -> Path:
     return folder
 
 
-class Trl:
-    """The other process. It holds the models from the first on, and stands still unless `go` waits for it."""
+class Trl(Asked):
+    """TRL's process."""
 
     def __init__(self, settings: Settings) -> None:
         paths = [str(install()), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(paths),
-            "TRL_EXPERIMENTAL_SILENCE": "1",
-            "DS_ACCELERATOR": "cpu",
-            "HF_HUB_OFFLINE": "1",
-        }
-        command = [sys.executable, "-m", "tests.benchmarks.ppo_trl", "serve", json.dumps(asdict(settings))]
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # as long as the process
-        self._process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
-        self._read()
-
-    def go(self, steps: int) -> list[Step]:
-        """Takes so many steps. The first one is slower: warm up."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{steps}\n")
-        self._process.stdin.flush()
-        return [Step(**self._read()) for _ in range(steps)]
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self._process.wait()
-            self._errors.seek(0)
-            raise SystemExit(f"TRL failed:\n{self._errors.read()[-3000:]}")
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(60)
-        self._process.stdout.close()
-        self._errors.close()
+        environment = {"PYTHONPATH": os.pathsep.join(paths), "TRL_EXPERIMENTAL_SILENCE": "1"}
+        super().__init__("tests.benchmarks.ppo_trl", "serve", json.dumps(asdict(settings)), environment=environment)
 
 
 def serve(settings: Settings, out: IO[str]) -> NoReturn:
@@ -251,7 +208,7 @@ def curves(folder: Path, steps: int, seeds: list[int]) -> None:
                 continue
             settings = replace(CURVES, problem=str(problem.folder), seed=seed)
             with Trl(settings) as trl:
-                found = [asdict(step) for step in trl.go(steps)]
+                found = trl.go(steps)
             body = {"trl": VERSION, "settings": asdict(replace(CURVES, problem=name)), **body}
             body["steps"][str(seed)] = found
             file.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")

@@ -1,5 +1,6 @@
 """Collects a step's answers and what every role says of them; the workers share the work, and then the result."""
 
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -56,7 +57,9 @@ class Collector:
             truths: the right answer of each; empty where there is none.
             step: decides, with the seed and the place of a prompt, what is drawn.
         """
+        started = time.perf_counter()
         answers = self._answer(prompts, step)
+        answering = time.perf_counter() - started
         texts = answered(prompts, answers)
         said = self._measure(texts)
         ended = np.array([answer[-1] in self.sampling.stops for answer in answers])
@@ -67,6 +70,7 @@ class Collector:
             ended=ended,
             terms=terms,
             scores=weighted(self.ppo.reward, terms, ended, self.ppo.missing_end_penalty),
+            answering_seconds=answering,
             **flat,
         )
 
