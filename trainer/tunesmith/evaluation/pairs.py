@@ -1,6 +1,6 @@
 """How often a reward model prefers what people prefer, on test pairs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,11 @@ class TestPairs:
     """Tokens of both texts of each pair, by its number; those without room for an answer, and those of which both are
     the same, are missing."""
     truncated: int
+
+    @property
+    def prompts(self) -> list[str]:
+        """Of each pair."""
+        return [pair.prompt for pair in self.pairs]
 
     @property
     def texts_of_rows(self) -> list[dict[str, str]]:
@@ -105,18 +110,18 @@ def preferred(scores: Floats) -> Floats:
     return right
 
 
-def by_prompt(right: Floats, pairs: list[Pair]) -> RowScores:
+def by_prompt(right: Floats, prompts: Sequence[str]) -> RowScores:
     """The right pairs of each prompt, and how many it has: what is drawn again is a prompt, since its pairs are alike.
 
     Args:
         right: of each pair; NaN for one that is left out.
-        pairs: in the same order.
+        prompts: of each pair.
     """
     numbers: dict[str, int] = {}
-    prompts = np.array([numbers.setdefault(pair.prompt, len(numbers)) for pair in pairs])
+    groups = np.array([numbers.setdefault(prompt, len(numbers)) for prompt in prompts])
     counted = ~np.isnan(right)
     sums, weights = (
-        np.bincount(prompts[counted], values[counted], minlength=len(numbers)).astype(np.float64)
+        np.bincount(groups[counted], values[counted], minlength=len(numbers)).astype(np.float64)
         for values in (right, np.ones(len(right)))
     )
     return RowScores(sums, weights)
@@ -126,4 +131,4 @@ def longer_answer_accuracy(test: TestPairs) -> Interval:
     """How often the preferred answer has more characters: what a reward model must beat."""
     lengths = np.array([[len(pair.chosen), len(pair.rejected)] for pair in test.pairs], np.float64)
     lengths[[number not in test.texts for number in range(len(lengths))]] = np.nan
-    return estimate(by_prompt(preferred(lengths), test.pairs)).tuned
+    return estimate(by_prompt(preferred(lengths), test.prompts)).tuned

@@ -112,7 +112,7 @@ def score_model(
             evaluation.batch_size,
             lambda done: progress("pair accuracy", done, test.rows),
         )
-        return ModelScores({"pairAccuracy": by_prompt(preferred(scores), test.pairs.pairs)}, pairs=scores)
+        return ModelScores({"pairAccuracy": by_prompt(preferred(scores), test.pairs.prompts)}, pairs=scores)
     if test.encoded is not None:
         pieces = len(test.encoded.pieces)
         losses = row_losses(
