@@ -16,7 +16,7 @@ from tests.model.conftest import Run, back_to
 from tests.model.jobs import SAVE_EVERY
 from tests.model.plants import watch_strategy
 from tests.model.preferences import reward_body, reward_job, write_pairs
-from tests.model.processes import train
+from tests.model.processes import train, tunesmith
 from tunesmith.api.job import FineTuneJob
 from tunesmith.api.load import InputError
 from tunesmith.api.pod import RunFolder
@@ -46,6 +46,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "adapter": {"lora": LORA},
     "merged": {"lora": LORA | {"merge": True}},
     "nf4": {"lora": LORA, "quantization": {"type": "nf4"}},
+    "int8": {"lora": LORA, "quantization": {"type": "int8"}},
 }
 TEXTS = [list(range(3, 9)), list(range(20, 31)), [7]]
 
@@ -210,7 +211,7 @@ def test_the_head_is_saved_with_what_was_trained(method: str, rewarded: Rewarded
     model = loaded(folder.model)
     assert model.model.score.weight.abs().max() > 1e-3
     assert model.centring != Centring()
-    if method in ("adapter", "nf4"):
+    if method in ("adapter", "nf4", "int8"):
         assert not (folder.model / "model.safetensors").exists()
         adapter = read_reward_adapter(folder.model)
         assert torch.equal(adapter.head, model.model.score.weight)
@@ -355,3 +356,10 @@ def test_a_reward_model_with_another_tokenizer_is_refused(rewarded: Rewarded, ba
         refuse_other_tokenizer(
             policy, ModelLocation(str(tmp_path / "model")), "spec.objective.ppo.reward[0].model.source"
         )
+
+
+def test_a_reward_model_is_not_exported(rewarded: Rewarded, tmp_path: Path) -> None:
+    ended = tunesmith("export", str(rewarded().folder.root), "--to", "int8-dynamic", "--output", "out", folder=tmp_path)
+    assert ended.code == 2
+    assert "holds a reward model, and exports are of models that write text; use it as it is" in ended.errors
+    assert "Traceback" not in ended.errors
