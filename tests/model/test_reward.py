@@ -1,5 +1,8 @@
 """Reward models: the same scores however rows are laid out, trained exactly, saved with their head, centred, judged."""
 
+import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,20 +15,30 @@ from transformers import AutoModelForSequenceClassification
 from tests.model.conftest import Run, back_to
 from tests.model.jobs import SAVE_EVERY
 from tests.model.plants import watch_strategy
-from tests.model.preferences import reward_job, write_pairs
-from tests.model.processes import train
+from tests.model.preferences import reward_body, reward_job, write_pairs
+from tests.model.processes import train, tunesmith
+from tunesmith.api.job import FineTuneJob
+from tunesmith.api.load import InputError
 from tunesmith.api.pod import RunFolder
 from tunesmith.data.collate import Batch
+from tunesmith.data.encode import encode_prompts
+from tunesmith.data.split import held_out
+from tunesmith.evaluation.report import read_report
+from tunesmith.evaluation.run import evaluate_job
 from tunesmith.models.attention import use_packed_attention
-from tunesmith.models.load import ModelLocation, load_model
+from tunesmith.models.load import ModelLocation, load_model, load_tokenizer
 from tunesmith.models.reward import (
     Centring,
     RewardModel,
     load_reward_model,
     read_reward_adapter,
+    refuse_other_tokenizer,
+    score_texts,
     scores_at,
     with_reward_head,
 )
+from tunesmith.sources import Resolver
+from tunesmith.training.centring import draw_prompts, sample_texts
 
 LORA = {"rank": 4, "alpha": 16}
 METHODS: dict[str, dict[str, Any]] = {
@@ -33,6 +46,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "adapter": {"lora": LORA},
     "merged": {"lora": LORA | {"merge": True}},
     "nf4": {"lora": LORA, "quantization": {"type": "nf4"}},
+    "int8": {"lora": LORA, "quantization": {"type": "int8"}},
 }
 TEXTS = [list(range(3, 9)), list(range(20, 31)), [7]]
 
@@ -197,7 +211,7 @@ def test_the_head_is_saved_with_what_was_trained(method: str, rewarded: Rewarded
     model = loaded(folder.model)
     assert model.model.score.weight.abs().max() > 1e-3
     assert model.centring != Centring()
-    if method in ("adapter", "nf4"):
+    if method in ("adapter", "nf4", "int8"):
         assert not (folder.model / "model.safetensors").exists()
         adapter = read_reward_adapter(folder.model)
         assert torch.equal(adapter.head, model.model.score.weight)
@@ -226,3 +240,126 @@ def test_an_adapter_is_trained_on_the_model_of_another_adapter(
     assert outcome.reason == "Succeeded", outcome
     assert ModelLocation(str(folder.model)).adapter_base == ModelLocation(str(supervised.resolve()))
     assert scores_of(loaded(folder.model)).isfinite().all()
+
+
+@pytest.mark.parametrize("method", ["full", "adapter", "merged"])
+def test_the_answers_of_the_starting_model_score_0_on_average(
+    method: str, rewarded: Rewarded, pairs: Path, base: Path
+) -> None:
+    """With variance 1; drawn again here, with the run's seed, from the starting model."""
+    run = rewarded(**METHODS[method])
+    spec = reward_job(pairs, base).spec
+    tokenizer = load_tokenizer(ModelLocation(str(base)))
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    held = held_out(rows, 0.2, lambda row: row["prompt"] + " ", spec.training.seed)
+    prompts = draw_prompts((row["prompt"] + " " for row, out in zip(rows, held, strict=True) if not out), 16)
+    start = load_model(ModelLocation(str(base)), torch.float32).eval()
+    texts = sample_texts(start, tokenizer, encode_prompts(prompts, spec, tokenizer), 8, spec.training.seed)
+    assert len(set(map(tuple, texts))) == len(texts) == 16
+    model = loaded(run.folder.model)
+    scores = model.centring.of(score_texts(model.model, texts, tokenizer))
+    assert float(scores.mean()) == pytest.approx(0, abs=1e-4)
+    assert float(scores.var(correction=0)) == pytest.approx(1, rel=1e-4)
+
+
+def test_without_centring_scores_stay_as_they_are(rewarded: Rewarded) -> None:
+    folder = rewarded(reward={"centringPrompts": 0}).folder
+    assert not (folder.model / "reward.json").exists()
+    assert loaded(folder.model).centring == Centring()
+
+
+def test_margins_push_scores_further_apart(rewarded: Rewarded) -> None:
+    apart = rewarded(reward={"margin": 2.0}, columns={"margin": "strength"}, epochs=6)
+    assert apart.losses()[0] > 0.7, "the scores start equal"
+    assert apart.column("reward/margin")[-1] > rewarded(epochs=6).column("reward/margin")[-1]
+
+
+def test_a_reward_model_is_judged_by_held_out_pairs(
+    rewarded: Rewarded, pairs: Path, base: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(rewarded(epochs=6).folder.root, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    test = tmp_path / "test.jsonl"
+    write_pairs(test, pairs=60, seed=1)
+    with test.open("a") as lines:
+        lines.write(json.dumps({"prompt": "1 =", "chosen": "same", "rejected": "same"}) + "\n")
+    body = reward_body(pairs, base)
+    body["spec"]["dataset"]["test"] = {"source": str(test)}
+    body["spec"]["evaluation"] = {"metrics": ["pairAccuracy"], "batchSize": 7}
+    outcome = evaluate_job(FineTuneJob.model_validate(body), folder, Resolver())
+    assert outcome.reason == "Succeeded", outcome
+    report = read_report(folder)
+    (metric,) = report.metrics
+    assert report.rows == 61
+    assert 15 < metric.rows < 45, "prompts"
+    assert metric.tuned.value > 0.9
+    assert metric.base is not None
+    assert (metric.base.value, metric.base.low, metric.base.high) == (0.5, 0.5, 0.5), "an untrained head says nothing"
+    assert metric.verdict == "better"
+    rows = [json.loads(line) for line in (folder.evaluation / "rows.jsonl").read_text().splitlines()]
+    right = [row["tuned"]["pairAccuracy"] for row in rows[:-1]]
+    assert right == [float(row["tuned"]["chosen"] > row["tuned"]["rejected"]) for row in rows[:-1]]
+    assert metric.tuned.value == pytest.approx(sum(right) / 60)
+    assert rows[-1]["tuned"] == {}
+    longer = (
+        sum(
+            (len(row["chosen"]) > len(row["rejected"])) + 0.5 * (len(row["chosen"]) == len(row["rejected"]))
+            for row in rows[:-1]
+        )
+        / 60
+    )
+    assert report.remarks == [
+        "1 pairs left out: no room within training.maxLength, or the same answer twice",
+        f"preferring the longer answer would reach {longer:.3f} [{report.longer.low:.3f}, {report.longer.high:.3f}]",  # type: ignore[union-attr]
+    ]
+
+
+def test_what_is_no_reward_model_is_refused(rewarded: Rewarded, base: Path, trained: Callable[..., Run]) -> None:
+    adapter = trained(base=base, lora=LORA).folder.model
+    for folder, message in (
+        (base, f"{base} is no reward model: its files lack score.weight; train one with objective.reward"),
+        (adapter, f"{adapter} is an adapter, but no reward model; train one with objective.reward"),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            loaded(folder)
+
+
+def test_a_reward_model_is_no_language_model(rewarded: Rewarded, pairs: Path, tmp_path: Path) -> None:
+    (outcome,) = train(reward_job(pairs, rewarded().folder.model), RunFolder(tmp_path / "run"))
+    assert outcome.reason == "InvalidInput"
+    assert "spec.model.source: is a reward model or another classifier, which writes no text" in outcome.message
+
+
+def test_a_damaged_reward_json_is_refused(rewarded: Rewarded, tmp_path: Path) -> None:
+    shutil.copytree(rewarded().folder.model, tmp_path / "model")
+    for content in ('{"gain": 0}', '{"gain": NaN}', '{"gain":', '{"gains": 1}'):
+        (tmp_path / "model/reward.json").write_text(content)
+        with pytest.raises(InputError, match="should hold a gain above 0 and a bias"):
+            loaded(tmp_path / "model")
+
+
+def test_a_reward_model_with_another_tokenizer_is_refused(rewarded: Rewarded, base: Path, tmp_path: Path) -> None:
+    policy = load_tokenizer(ModelLocation(str(base)))
+    refuse_other_tokenizer(policy, ModelLocation(str(rewarded().folder.model)), "spec.objective.ppo.reward[0]")
+    shutil.copytree(rewarded().folder.model, tmp_path / "model")
+    file = tmp_path / "model/tokenizer.json"
+    parts = json.loads(file.read_text())
+    vocabulary = parts["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    file.write_text(json.dumps(parts))
+    there, here = vocabulary["b"], vocabulary["a"]
+    message = (
+        "spec.objective.ppo.reward[0].model.source: has another tokenizer than the model in spec.model.source: 'a' is "
+        f"token {there} there and {here} here; train both from the same model"
+    )
+    with pytest.raises(InputError, match=re.escape(message)):
+        refuse_other_tokenizer(
+            policy, ModelLocation(str(tmp_path / "model")), "spec.objective.ppo.reward[0].model.source"
+        )
+
+
+def test_a_reward_model_is_not_exported(rewarded: Rewarded, tmp_path: Path) -> None:
+    ended = tunesmith("export", str(rewarded().folder.root), "--to", "int8-dynamic", "--output", "out", folder=tmp_path)
+    assert ended.code == 2
+    assert "holds a reward model, and exports are of models that write text; use it as it is" in ended.errors
+    assert "Traceback" not in ended.errors

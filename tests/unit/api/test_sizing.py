@@ -129,3 +129,12 @@ def test_the_first_change_that_makes_it_fit_is_named_with_what_it_comes_to() -> 
     assert tight is not None
     assert "method" in tight.fields
     assert change_that_fits(spec(), model, 0.5 * GIB) is None
+
+
+def test_a_pair_is_two_texts_and_has_no_logits() -> None:
+    """Half as many pairs at once take as much as texts do, but for the logits."""
+    training = {"maxLength": 512, "batchSize": 64, "microBatchSize": 8}
+    texts = estimate(spec(training), llama())
+    pairs = estimate(spec(training | {"microBatchSize": 4}, objective={"reward": {}}), llama())
+    assert (pairs.activations, pairs.logits) == (texts.activations, 0)
+    assert texts.logits > 0

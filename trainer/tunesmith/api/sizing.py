@@ -190,7 +190,8 @@ def micro_batch_tokens(spec: FineTuneJobSpec) -> int:
     training = spec.training
     workers = spec.scaling.workers // spec.scaling.tensor_parallel
     rows = min(training.micro_batch_size, -(-training.batch_size // workers))
-    return rows * training.max_length
+    texts = 2 if spec.objective.reward is not None else 1
+    return rows * texts * training.max_length
 
 
 def _activations(spec: FineTuneJobSpec, model: Architecture, counted: _Weights) -> int:
@@ -233,6 +234,8 @@ def _layer_bytes(spec: FineTuneJobSpec, model: Architecture) -> float:
 
 def _logits(spec: FineTuneJobSpec, model: Architecture) -> int:
     """Log-probabilities, their gradient and that of the logits, in fp32."""
+    if spec.objective.reward is not None:
+        return 0  # a score for each text
     tokens = float(micro_batch_tokens(spec))
     if spec.objective.masked_lm is not None:
         tokens *= spec.objective.masked_lm.probability

@@ -14,6 +14,16 @@ from tunesmith.evaluation.statistics import FEWEST_ROWS
 
 RESULT_FILE, ROWS_FILE = "result.json", "rows.jsonl"
 
+_ROWS = (
+    "rows cut to training.maxLength for perplexity",
+    "rows left out of perplexity: nothing to predict within training.maxLength",
+)
+_PAIRS = (
+    "pairs cut to training.maxLength",
+    "pairs left out: no room within training.maxLength, or the same answer twice",
+)
+"""What happened to rows that were truncated, and to those that were dropped."""
+
 Verdict = Literal["better", "worse", "no difference shown", "too few rows to tell", ""]
 
 
@@ -22,7 +32,8 @@ class MetricReport(Schema):
 
     name: MetricName
     rows: int
-    """Rows that count; for perplexity those that have something to predict."""
+    """Rows that count; for perplexity those that have something to predict; for pairAccuracy prompts, each of which may
+    have several pairs."""
     tuned: Interval
     base: Interval | None = None
     difference: Interval | None = None
@@ -66,7 +77,10 @@ class EvaluationReport(Schema):
     truncated: int = 0
     """Rows that lost their end to training.maxLength, for perplexity."""
     dropped: int = 0
-    """Rows without anything to predict within training.maxLength, left out of perplexity."""
+    """Rows without anything to predict within training.maxLength, left out of perplexity; pairs without room for an
+    answer within it, or with the same answer twice."""
+    longer: Interval | None = None
+    """Of pairs, the accuracy of preferring the longer answer."""
     metrics: list[MetricReport]
     tuned: ModelReport
     base: ModelReport | None = None
@@ -82,13 +96,18 @@ class EvaluationReport(Schema):
     def remarks(self) -> list[str]:
         """What a reader of the figures should know, a phrase each."""
         models = [("tuned", self.tuned), *([("base", self.base)] if self.base else [])]
+        cut, dropped = _ROWS if self.longer is None else _PAIRS
         counts = [
-            (self.truncated, "rows cut to training.maxLength for perplexity"),
-            (self.dropped, "rows left out of perplexity: nothing to predict within training.maxLength"),
+            (self.truncated, cut),
+            (self.dropped, dropped),
             *((m.unanswered, f"prompts too long for the {name} model, counted as wrong") for name, m in models),
             *((m.unfinished, f"answers of the {name} model not finished at the limit") for name, m in models),
         ]
-        return [f"{count:,} {text}" for count, text in counts if count]
+        remarks = [f"{count:,} {text}" for count, text in counts if count]
+        if (longer := self.longer) is not None:
+            reached = f"{longer.value:.3f} [{longer.low:.3f}, {longer.high:.3f}]"
+            remarks.append(f"preferring the longer answer would reach {reached}")
+        return remarks
 
 
 def write_report(folder: RunFolder, report: EvaluationReport, rows: Iterable[dict[str, Any]]) -> None:

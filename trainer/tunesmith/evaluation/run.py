@@ -10,7 +10,9 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.api.evaluation import EvaluationSpec
@@ -21,9 +23,11 @@ from tunesmith.api.pod import RunFolder
 from tunesmith.api.quantity import parse_quantity
 from tunesmith.data.rows import read_rows
 from tunesmith.evaluation import statistics
+from tunesmith.evaluation.pairs import longer_answer_accuracy, preferred
 from tunesmith.evaluation.report import EvaluationReport, MetricReport, ModelReport, write_report
 from tunesmith.evaluation.score import ModelScores, Progress, TestSet, read_test_set, score_model
 from tunesmith.models.load import ModelLocation, load_model, load_tokenizer
+from tunesmith.models.reward import Centring, load_reward_model
 from tunesmith.models.start import base_model
 from tunesmith.sources import Resolver
 from tunesmith.training.failures import outcome_of
@@ -84,15 +88,21 @@ def _evaluate(job: FineTuneJob, folder: RunFolder, resolver: Resolver, progress:
     test = read_test_set(rows, spec, evaluation, tokenizer)
 
     score = partial(_measure, tokenizer=tokenizer, test=test, spec=spec, progress=progress)
-    tuned = score("tuned", str(folder.model), lambda: load_model(location, "auto", kind=spec.objective.kind))
+    tuned = score("tuned", str(folder.model), partial(_tuned_model, location, spec))
     base = None
     if evaluation.compare_with_base:
         address = spec.model.source or f"a new model, seed {spec.training.seed}"
         base = score("base", address, lambda: base_model(spec, resolver, tokenizer, "auto"))
 
     report = _report(job, evaluation, test, tuned, base)
-    write_report(folder, report, _lines(test, tuned, base))
+    write_report(folder, report, _lines(test, tuned, base, Centring.read(folder.model)))
     return report
+
+
+def _tuned_model(location: ModelLocation, spec: FineTuneJobSpec) -> PreTrainedModel:
+    if spec.objective.reward is not None:
+        return load_reward_model(location).model
+    return load_model(location, "auto", kind=spec.objective.kind)
 
 
 @dataclass(frozen=True)
@@ -158,11 +168,13 @@ def _report(
                 difference=estimate.difference,
             )
         )
+    pairs = test.pairs
     return EvaluationReport(
         job=job.metadata.name,
         rows=test.rows,
-        truncated=test.encoded.pieces.truncated if test.encoded else 0,
-        dropped=test.encoded.pieces.dropped if test.encoded else 0,
+        truncated=test.encoded.pieces.truncated if test.encoded else pairs.truncated if pairs else 0,
+        dropped=test.encoded.pieces.dropped if test.encoded else len(pairs.pairs) - len(pairs.texts) if pairs else 0,
+        longer=longer_answer_accuracy(pairs) if pairs else None,
         metrics=metrics,
         tuned=tuned.report,
         base=base.report if base else None,
@@ -171,7 +183,7 @@ def _report(
             "maxNewTokens": evaluation.max_new_tokens,
             "batchSize": evaluation.batch_size,
             "maxLength": job.spec.training.max_length,
-            "interval": "percentile bootstrap over rows",
+            "interval": f"percentile bootstrap over {'prompts' if pairs else 'rows'}",
             "confidence": statistics.CONFIDENCE,
             "resamples": statistics.RESAMPLES,
             "seed": statistics.SEED,
@@ -180,14 +192,16 @@ def _report(
     )
 
 
-def _lines(test: TestSet, tuned: _Measured, base: _Measured | None) -> Iterator[dict[str, Any]]:
+def _lines(test: TestSet, tuned: _Measured, base: _Measured | None, centring: Centring) -> Iterator[dict[str, Any]]:
     """The lines of rows.jsonl: a row's texts, and each model's answer and scores."""
-    models = {"tuned": tuned.scores, **({"base": base.scores} if base else {})}
+    models = {"tuned": (tuned.scores, centring), **({"base": (base.scores, Centring())} if base else {})}
     for row, text in zip(itertools.count(), test.texts, strict=False):
-        yield {"row": row + 1, **text, **{name: _row(scores, row) for name, scores in models.items()}}
+        yield {"row": row + 1, **text, **{name: _row(scores, row, how) for name, (scores, how) in models.items()}}
 
 
-def _row(scores: ModelScores, row: int) -> dict[str, Any]:
+def _row(scores: ModelScores, row: int, centring: Centring) -> dict[str, Any]:
+    if scores.pairs is not None:
+        return _pair(scores.pairs[row], centring)
     values: dict[str, Any] = {"answer": scores.answers.texts[row]} if scores.answers else {}
     for name, metric in scores.metrics.items():
         if metric.exponential:
@@ -195,3 +209,11 @@ def _row(scores: ModelScores, row: int) -> dict[str, Any]:
         else:
             values[name] = float(metric.sums[row])
     return values
+
+
+def _pair(scores: NDArray[np.float64], centring: Centring) -> dict[str, Any]:
+    """Of both answers of a pair, centred; none where it was left out."""
+    if np.isnan(scores).any():
+        return {}
+    chosen, rejected = centring.of(scores).tolist()
+    return {"chosen": chosen, "rejected": rejected, "pairAccuracy": float(preferred(scores[None])[0])}

@@ -14,6 +14,7 @@ from tunesmith.data.rows import Row
 from tunesmith.evaluation.generate import Answers, generate_answers
 from tunesmith.evaluation.loss import TestRows, encode_test, row_losses
 from tunesmith.evaluation.metrics import exact_match, token_f1
+from tunesmith.evaluation.pairs import TestPairs, by_prompt, preferred, read_test_pairs, score_pairs
 from tunesmith.evaluation.statistics import RowScores
 from tunesmith.training.failures import LossDivergedError
 from tunesmith.training.objective import collator_of
@@ -39,6 +40,8 @@ class TestSet:
     """For perplexity."""
     prompts: list[list[int]] = field(default_factory=list)
     """Tokens of each prompt, where answers are compared."""
+    pairs: TestPairs | None = None
+    """For pairAccuracy; these are the rows then."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class ModelScores:
     metrics: dict[MetricName, RowScores]
     answers: Answers | None = None
     """Where answers are compared."""
+    pairs: NDArray[np.float64] | None = None
+    """Of a reward model, the scores of each pair's answers; [pairs, 2]."""
 
 
 def read_test_set(
@@ -58,6 +63,9 @@ def read_test_set(
     Raises:
         InputError: a column is missing, or no row has anything to predict.
     """
+    if spec.objective.reward is not None:
+        pairs = read_test_pairs(rows, spec, tokenizer)
+        return TestSet(rows=len(pairs.pairs), texts=pairs.texts_of_rows, pairs=pairs)
     texts = []
     for row in rows:
         text = text_of(row, spec)
@@ -96,6 +104,15 @@ def score_model(
     assert spec.evaluation is not None
     evaluation = spec.evaluation
     metrics: dict[MetricName, RowScores] = {}
+    if test.pairs is not None:
+        scores = score_pairs(
+            model,
+            test.pairs,
+            tokenizer,
+            evaluation.batch_size,
+            lambda done: progress("pair accuracy", done, test.rows),
+        )
+        return ModelScores({"pairAccuracy": by_prompt(preferred(scores), test.pairs.prompts)}, pairs=scores)
     if test.encoded is not None:
         pieces = len(test.encoded.pieces)
         losses = row_losses(

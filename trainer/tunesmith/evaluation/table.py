@@ -8,7 +8,12 @@ from tunesmith.api.outcome import Interval
 from tunesmith.api.pod import RunFolder
 from tunesmith.evaluation.report import EvaluationReport, MetricReport, Verdict, read_report
 
-_TITLES: dict[MetricName, str] = {"perplexity": "perplexity ↓", "exactMatch": "exact match ↑", "tokenF1": "token F1 ↑"}
+_TITLES: dict[MetricName, str] = {
+    "perplexity": "perplexity ↓",
+    "exactMatch": "exact match ↑",
+    "tokenF1": "token F1 ↑",
+    "pairAccuracy": "pair accuracy ↑",
+}
 _STYLES: dict[Verdict, str] = {"better": "green", "worse": "red"}
 
 

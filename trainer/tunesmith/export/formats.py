@@ -86,6 +86,9 @@ def export_run(spec: FineTuneJobSpec, folder: RunFolder, resolver: Resolver, kin
 def _refuse(spec: FineTuneJobSpec, folder: RunFolder, kind: str, output: Path) -> None:
     if not folder.model.exists():
         raise InputError(Problem("holds no model yet; run the job to its end first", file=str(folder.root)))
+    if spec.objective.reward is not None:
+        message = "holds a reward model, and exports are of models that write text; use it as it is"
+        raise InputError(Problem(message, file=str(folder.model)))
     adapter = folder.model / "adapter_config.json"
     if adapter.exists():
         method = json.loads(adapter.read_text(encoding="utf-8"))["peft_type"]

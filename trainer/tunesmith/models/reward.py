@@ -109,8 +109,8 @@ class Centring:
     """Of their scores before."""
     std: float = 1.0
 
-    def of(self, scores: Tensor) -> Tensor:
-        """Centred scores."""
+    def of(self, scores: Any) -> Any:
+        """Centred scores: a tensor, an array or a number, as it is given."""
         return scores * self.gain + self.bias
 
     def write(self, folder: Path) -> None:
@@ -149,7 +149,8 @@ class RewardModel:
 
     def scores(self, batch: Batch) -> Tensor:
         """Centred scores at the tokens in `batch.keep`; fp32 [kept]."""
-        return self.centring.of(scores_at(self.model, batch))
+        centred: Tensor = self.centring.of(scores_at(self.model, batch))
+        return centred
 
 
 def load_reward_model(location: ModelLocation, dtype: torch.dtype | str = "auto", place: str = PLACE) -> RewardModel:

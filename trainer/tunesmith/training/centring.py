@@ -55,6 +55,9 @@ def centre(
     chosen = draw_prompts((prompt_of(row, spec, tokenizer) for row in rows), settings.centring_prompts)
     limit = spec.training.max_length
     prompts = [prompt for prompt in encode_prompts(chosen, spec, tokenizer) if 0 < len(prompt) < limit]
+    if not prompts:
+        log.warning("scores are not centred: no prompt that was drawn leaves room within training.maxLength")
+        return
     model = load_model(locate(spec.model, resolver), "auto").eval()
     model.to(device)
     texts = sample_texts(model, tokenizer, prompts, settings.centring_tokens, spec.training.seed)

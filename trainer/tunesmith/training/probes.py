@@ -76,7 +76,7 @@ def fill_memory(trainer: Trainer, position: Position, file: Path) -> Outcome:
     count = 2 * size
     if trainer.collator.packed:  # rows may be short: as many as fill so many tokens
         filled = np.cumsum(np.resize(lengths[order], max(len(order), 64 * count)))
-        count = max(1, int(np.searchsorted(filled, 2 * size * trainer.training.max_length)))
+        count = max(1, int(np.searchsorted(filled, 2 * trainer.collator.texts * size * trainer.training.max_length)))
     rows = tuple(np.resize(order, count).tolist())
     plan = trainer.plan
     longest = LongestRows(plan.sets, plan.weights, plan.batch_size, plan.seed, plan.total_steps, rows)
