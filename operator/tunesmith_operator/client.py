@@ -104,6 +104,10 @@ class Client:
         """A merge patch of the status; with a resourceVersion in the body, refused where that is stale."""
         return await self._request("patch", f"{kind.path(namespace, name)}/status", body)
 
+    async def patch_spec(self, kind: Kind, namespace: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """A merge patch of the spec."""
+        return await self._request("patch", kind.path(namespace, name), {"spec": spec})
+
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Deletes an object, unless it is gone or another one has its name by now."""
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}

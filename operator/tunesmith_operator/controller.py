@@ -1,4 +1,5 @@
-"""Looks after jobs: observes, lets `reconcile` decide, carries its plan out. What it knows it can learn again."""
+"""Looks after jobs and pipelines: observes, lets `reconcile` decide, carries its plan out. All it knows it can learn
+again."""
 
 import asyncio
 import logging
@@ -9,18 +10,22 @@ from typing import Any
 
 import aiohttp
 
+from tunesmith.api.pipeline_status import PipelineStatus
 from tunesmith.api.status import JobStatus
 from tunesmith_operator import metrics
 from tunesmith_operator.client import ApiError, Client
-from tunesmith_operator.events import event_body, merge_patch
-from tunesmith_operator.kinds import BY_NAME, CONFIG_MAPS, EVALUATION_JOBS, EVENTS, JOBS, PODS, RAY_JOBS
+from tunesmith_operator.events import event_body
+from tunesmith_operator.kinds import BY_NAME, CONFIG_MAPS, EVALUATION_JOBS, EVENTS, PIPELINES, PODS, RAY_JOBS, Kind
+from tunesmith_operator.merge import merge_patch
 from tunesmith_operator.observed import Object, Observed, Refusal
+from tunesmith_operator.pipeline import SeenPipeline
 from tunesmith_operator.progress import ProgressReader
 from tunesmith_operator.reconcile import reconcile
-from tunesmith_operator.reconcile.plan import Event, Plan
+from tunesmith_operator.reconcile.pipeline import reconcile_pipeline
+from tunesmith_operator.reconcile.plan import Event, Plan, SpecPatch
 from tunesmith_operator.references import References
 from tunesmith_operator.settings import Settings
-from tunesmith_operator.store import Key, Store
+from tunesmith_operator.store import Key, Store, controller
 from tunesmith_operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -37,7 +42,7 @@ class RefusedError(Exception):
 
 
 class Controller:
-    """Carries out what `reconcile` decides, one look after one job at a time."""
+    """Carries out what is decided, one look after one job or pipeline at a time."""
 
     def __init__(
         self,
@@ -54,7 +59,7 @@ class Controller:
         self._failures: dict[Key, int] = {}
 
     async def work(self) -> None:
-        """One worker: takes jobs from the queue for ever."""
+        """One worker: takes what the queue holds, for ever."""
         while True:
             key = await self._queue.get()
             again_in: float | None = None
@@ -62,43 +67,59 @@ class Controller:
                 with metrics.RECONCILE_SECONDS.time():
                     again_in = await self._look_after(key)
                 self._failures.pop(key, None)
-            except Exception as error:  # whatever it is, the other jobs go on, and this one is tried again
+            except Exception as error:  # whatever it is, the others go on, and this one is tried again
                 failures = self._failures[key] = self._failures.get(key, -1) + 1
                 again_in = min(_LONGEST_DELAY, _FIRST_DELAY * 2**failures)
                 metrics.RECONCILE_ERRORS.inc()
                 trace = not isinstance(error, ApiError | aiohttp.ClientError | TimeoutError)
-                log.warning("%s/%s: %r; again in %.1f s", *key, error, again_in, exc_info=trace)
+                log.warning("%s: %r; again in %.1f s", key, error, again_in, exc_info=trace)
             finally:
                 self._queue.done(key, again_in)
 
     async def _look_after(self, key: Key) -> float | None:
-        seen = await self._observe(key)
-        if seen is None:
+        body = self._store.owner(key)
+        if body is None:
             self._progress.follow(key, ())
             return None
-        plan = reconcile(seen, self._settings)
-        if plan.lookups:
-            found = await self._references.look_up(key[0], plan.lookups)
+        if key.kind == PIPELINES.name:
+            pipeline = SeenPipeline(body, self._clock(), self._store.jobs_of(key, body["metadata"]["uid"]))
+            return await self._carry_out(
+                key, body, lambda refusal: reconcile_pipeline(replace(pipeline, refusal=refusal), self._settings)
+            )
+        seen = await self._observe(key, body)
+        if wanted := reconcile(seen, self._settings).lookups:
+            found = await self._references.look_up(key.namespace, wanted)
             seen = replace(seen, references={**seen.references, **found})
-            plan = reconcile(seen, self._settings)
+        return await self._carry_out(
+            key, body, lambda refusal: reconcile(replace(seen, refusal=refusal), self._settings)
+        )
+
+    async def _carry_out(self, key: Key, body: Object, decide: Callable[[Refusal | None], Plan]) -> float | None:
+        """Does what is decided; returns the seconds until the next look.
+
+        Args:
+            key: what is looked after.
+            body: the object.
+            decide: makes the plan; is given the reason when a child of an earlier plan cannot be made.
+        """
+        plan = decide(None)
         try:
             for child in plan.create:
-                await self._create(seen.body, child)
+                await self._create(key, body, child)
         except RefusedError as refused:
-            plan = reconcile(replace(seen, refusal=refused.refusal), self._settings)
+            plan = decide(refused.refusal)
+        for change in plan.change:
+            await self._change(key, change)
         for event in plan.events:
-            await self._tell(seen.body, event)
+            await self._tell(body, event)
         if plan.status is not None:
-            await self._write(seen.body, plan.status)
-        await self._delete(key, plan, seen.body)
+            await self._write(key, body, plan.status)
+        await self._delete(key, plan, body)
         self._progress.follow(key, plan.poll)
         return plan.look_again
 
-    async def _observe(self, key: Key) -> Observed | None:
-        body = self._store.job(key)
-        if body is None:
-            return None
-        uid, namespace = body["metadata"]["uid"], key[0]
+    async def _observe(self, key: Key, body: Object) -> Observed:
+        uid, namespace = body["metadata"]["uid"], key.namespace
         await self._make_sure_of_ray_job(body, namespace)
         return Observed(
             body=body,
@@ -123,8 +144,8 @@ class Controller:
             if found is not None:
                 self._store.put(RAY_JOBS, found)
 
-    async def _create(self, job: Object, child: Mapping[str, Any]) -> None:
-        """Makes a child; one that is there already is fine if it is this job's.
+    async def _create(self, key: Key, owner: Object, child: Mapping[str, Any]) -> None:
+        """Makes a child; one that is there already is fine if it is this owner's.
 
         Raises:
             RefusedError: something stands in the way that may pass.
@@ -138,49 +159,58 @@ class Controller:
             there = await self._client.get(kind, child["metadata"]["namespace"], name)
             if there is None:
                 raise
-            if (refusal := _conflict(job, there, kind.name)) is not None:
+            if (refusal := _conflict(owner, there, kind.name)) is not None:
                 raise RefusedError(refusal) from error
             made = there
-        self._store.put(kind, made)
+        self._take(key, kind, made)
 
-    async def _tell(self, job: Object, event: Event) -> None:
+    async def _change(self, key: Key, change: SpecPatch) -> None:
+        kind = BY_NAME[change.kind]
+        self._take(key, kind, await self._client.patch_spec(kind, key.namespace, change.name, change.patch))
+
+    def _take(self, key: Key, kind: Kind, made: Mapping[str, Any]) -> None:
+        """Knows of a write before the watch does, and has the others that it concerns looked after."""
+        self._queue.add(self._store.put(kind, made) - {key})
+
+    async def _tell(self, body: Object, event: Event) -> None:
         try:
-            await self._client.create(EVENTS, event_body(job, event, self._clock()))
+            await self._client.create(EVENTS, event_body(body, event, self._clock()))
         except ApiError as error:
             if error.reason != "AlreadyExists":
-                log.info("%s/%s: no event: %s", job["metadata"]["namespace"], job["metadata"]["name"], error)
+                meta = body["metadata"]
+                log.info("%s %s/%s: no event: %s", body["kind"], meta["namespace"], meta["name"], error)
 
-    async def _write(self, body: Object, status: JobStatus) -> None:
+    async def _write(self, key: Key, body: Object, status: JobStatus | PipelineStatus) -> None:
         meta, before = body["metadata"], body.get("status") or {}
         patch = {
             "metadata": {"resourceVersion": meta["resourceVersion"]},
             "status": merge_patch(before, status.to_dict()),
         }
-        made = await self._client.patch_status(JOBS, meta["namespace"], meta["name"], patch)
-        waiting = self._store.put(JOBS, made) - {(meta["namespace"], meta["name"])}
-        self._queue.add(waiting)
-        _measure(JobStatus.model_validate(before), status)
+        kind = BY_NAME[key.kind]
+        self._take(key, kind, await self._client.patch_status(kind, key.namespace, key.name, patch))
+        if isinstance(status, JobStatus):
+            _measure(JobStatus.model_validate(before), status)
 
     async def _delete(self, key: Key, plan: Plan, body: Object) -> None:
         for gone in plan.delete:
-            await self._client.delete(BY_NAME[gone.kind], key[0], gone.name, gone.uid)
-        if plan.delete_job:
-            await self._client.delete(JOBS, *key, body["metadata"]["uid"])
+            await self._client.delete(BY_NAME[gone.kind], key.namespace, gone.name, gone.uid)
+        if plan.delete_itself:
+            await self._client.delete(BY_NAME[key.kind], key.namespace, key.name, body["metadata"]["uid"])
 
 
-def _conflict(job: Object, there: Mapping[str, Any], kind: str) -> Refusal | None:
+def _conflict(mine: Object, there: Mapping[str, Any], kind: str) -> Refusal | None:
     """Why an object of the child's name is in the way; None when it is the child."""
-    meta, mine = there["metadata"], job["metadata"]
-    owner = next((owner for owner in meta.get("ownerReferences", ()) if owner.get("controller")), None)
+    meta, owner = there["metadata"], controller(there)
     what = f"{kind} {meta['name']}"
     if meta.get("deletionTimestamp"):
         return Refusal("WaitingForDeletion", f"waits until {what}, which is being deleted, is gone")
-    if owner is not None and owner["uid"] == mine["uid"]:
+    if owner and owner["uid"] == mine["metadata"]["uid"]:
         return None
-    if owner is not None and (owner["kind"], owner["name"]) == (JOBS.name, mine["name"]):
-        return Refusal("WaitingForDeletion", f"waits until {what} of a former job of this name is gone")
-    whose = f"belongs to {owner['kind']} {owner['name']}" if owner is not None else "does not belong to this job"
-    return Refusal("ChildConflict", f"{what} is there already and {whose}: delete it, or give this job another name")
+    me = "pipeline" if mine["kind"] == PIPELINES.name else "job"
+    if owner and (owner["kind"], owner["name"]) == (mine["kind"], mine["metadata"]["name"]):
+        return Refusal("WaitingForDeletion", f"waits until {what} of a former {me} of this name is gone")
+    whose = f"belongs to {owner['kind']} {owner['name']}" if owner else f"does not belong to this {me}"
+    return Refusal("ChildConflict", f"{what} is there already and {whose}: delete it, or give this {me} another name")
 
 
 def _refused(error: ApiError, child: Mapping[str, Any]) -> Exception:

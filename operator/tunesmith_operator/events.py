@@ -1,6 +1,5 @@
-"""Kubernetes Events, and merge patches: what a plan looks like on the wire."""
+"""Kubernetes Events: what a plan tells, on the wire."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -33,16 +32,3 @@ def event_body(job: Object, event: Event, now: datetime) -> dict[str, Any]:
         "lastTimestamp": when,
         "count": 1,
     }
-
-
-def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON merge patch (RFC 7396) that turns one object into the other."""
-    patch: dict[str, Any] = {name: None for name in before if name not in after}
-    for name, value in after.items():
-        old = before.get(name)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            if inner := merge_patch(old, value):
-                patch[name] = inner
-        elif old != value:
-            patch[name] = value
-    return patch

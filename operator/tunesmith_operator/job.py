@@ -1,6 +1,7 @@
 """A job that is fit to run, and one run of it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -8,7 +9,7 @@ from tunesmith.api.job import IMMUTABLE_FIELDS, FineTuneJobSpec
 from tunesmith.api.outcome import Overrides
 from tunesmith.api.source import Location
 from tunesmith_operator.names import QUEUE_LABEL, child_name, digest
-from tunesmith_operator.observed import Object
+from tunesmith_operator.observed import Model, Object
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,6 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Model:
-    """The model that a job starts from, as its pods see it."""
-
-    source: str | None
-    """spec.model.source with job:// resolved."""
-    claims: tuple[str, ...] = ()
-    """The claims that the model of another job lies on, or points to."""
-
-
-@dataclass(frozen=True)
 class Run:
     """One attempt, with all that its objects are built from."""
 
@@ -67,7 +58,8 @@ class Run:
     overrides: Overrides
     folder: str
     """The run's folder, as pvc://CLAIM/NAMESPACE/NAME-UID8."""
-    model: Model
+    models: Mapping[str, Model]
+    """The models that it reads, by their address in the spec."""
     image: str
 
     @property
@@ -77,9 +69,11 @@ class Run:
     @property
     def claims(self) -> dict[str, bool]:
         """The claims that the pods mount, and whether only to read."""
-        sources = [*data_sources(self.job.spec), *filter(None, [self.model.source])]
+        models = self.models.values()
+        sources = [*data_sources(self.job.spec), *(model.source for model in models)]
         locations = [Location.parse(source) for source in sources]
-        read = {location.name for location in locations if location.scheme == "pvc"} | set(self.model.claims)
+        read = {location.name for location in locations if location.scheme == "pvc"}
+        read |= {claim for model in models for claim in model.claims}
         return dict.fromkeys(sorted(read), True) | {self.storage_claim: False}
 
     @property

@@ -28,12 +28,15 @@ class Kind:
         return f"{root}{scope}/{self.plural}" + (f"/{name}" if name else "")
 
 
+PIPELINES = Kind("RLHFPipeline", GROUP, VERSION, "rlhfpipelines")
 JOBS = Kind("FineTuneJob", GROUP, VERSION, "finetunejobs")
+OWNERS = (PIPELINES, JOBS)
+"""What users make, and the operator looks after."""
 CONFIG_MAPS = Kind("ConfigMap", "", "v1", "configmaps", UID_LABEL)
 RAY_JOBS = Kind("RayJob", "ray.io", "v1", "rayjobs", UID_LABEL)
 EVALUATION_JOBS = Kind("Job", "batch", "v1", "jobs", UID_LABEL)
 PODS = Kind("Pod", "", "v1", "pods", UID_LABEL)
-WATCHED = (JOBS, CONFIG_MAPS, RAY_JOBS, EVALUATION_JOBS, PODS)
+WATCHED = (*OWNERS, CONFIG_MAPS, RAY_JOBS, EVALUATION_JOBS, PODS)
 
 CLAIMS = Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims")
 EVENTS = Kind("Event", "", "v1", "events")

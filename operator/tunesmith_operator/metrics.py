@@ -7,6 +7,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from tunesmith_operator.kinds import JOBS
+
 _RUNS = (30, 60, 300, 900, 3600, 3 * 3600, 12 * 3600, 24 * 3600, 3 * 24 * 3600, 7 * 24 * 3600)
 
 API_REQUESTS = Counter("tunesmith_operator_api_requests", "Requests to the API server.", ["verb", "code"])
@@ -31,13 +33,14 @@ REPAIRS = Counter("tunesmith_operator_watch_repairs", "Objects that the watches 
 
 
 class JobsByPhase(Collector):
-    """Counts jobs when it is asked."""
+    """Counts jobs and pipelines when it is asked."""
 
-    def __init__(self, phases: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, phases: Callable[[], Iterable[tuple[str, str]]]) -> None:
         self._phases = phases
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        family = GaugeMetricFamily("tunesmith_operator_jobs", "FineTuneJobs by phase.", labels=["phase"])
-        for phase, number in sorted(Tally(self._phases()).items()):
-            family.add_metric([phase], number)
-        yield family
+        jobs = GaugeMetricFamily("tunesmith_operator_jobs", "FineTuneJobs by phase.", labels=["phase"])
+        pipelines = GaugeMetricFamily("tunesmith_operator_pipelines", "RLHFPipelines by phase.", labels=["phase"])
+        for (kind, phase), number in sorted(Tally(self._phases()).items()):
+            (jobs if kind == JOBS.name else pipelines).add_metric([phase], number)
+        yield from (jobs, pipelines)

@@ -14,25 +14,36 @@ SPEC_HASH = "tunesmith.dev/spec-hash"
 """Annotation of an attempt's ConfigMap: a hash of each immutable field of the spec."""
 CONTENT_HASH = "tunesmith.dev/content-hash"
 """Annotation of an attempt's ConfigMap: a hash of its data."""
-MODEL_SOURCE = "tunesmith.dev/model-source"
-"""Annotation of an attempt's ConfigMap: what job:// was resolved to."""
-MODEL_CLAIMS = "tunesmith.dev/model-claims"
-"""Annotation of an attempt's ConfigMap: the claims that the model of another job lies on, separated by commas."""
+MODELS = "tunesmith.dev/models"
+"""Annotation of an attempt's ConfigMap: in JSON, what each job:// was resolved to and the claims behind it."""
+PIPELINE_LABEL = "tunesmith.dev/pipeline"
+STAGE_LABEL = "tunesmith.dev/stage"
+"""sft, reward or ppo."""
+STAGE_NUMBER_LABEL = "tunesmith.dev/stage-number"
+"""How often the stage was begun, counted from 1."""
+PART_HASH = "tunesmith.dev/part-hash"
+"""Annotation of a stage's FineTuneJob: a hash of what the pipeline's spec says of the stage."""
 
 _LONGEST = 47
 """What KubeRay allows a RayJob."""
 _DNS_1035 = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
 
 
-def child_name(job: str, suffix: str) -> str:
+def stage_job_name(pipeline: str, stage: str, number: int) -> str:
+    """The name of a stage's FineTuneJob; it leaves room for the names of that job's own children."""
+    longest = _LONGEST - len("-evaluation")
+    return child_name(pipeline, stage if number == 1 else f"{stage}-{number}", longest)
+
+
+def child_name(job: str, suffix: str, longest: int = _LONGEST) -> str:
     """`JOB-SUFFIX` where KubeRay takes that as a name, else the job's name cut, made a DNS-1035 label, and hashed."""
     plain = f"{job}-{suffix}"
-    if len(plain) <= _LONGEST and _DNS_1035.match(plain):
+    if len(plain) <= longest and _DNS_1035.match(plain):
         return plain
     tail = f"-{digest(job, 8)}-{suffix}"
     head = re.sub(r"[^-a-z0-9]", "-", job)
     head = head if head[:1].isalpha() else f"j{head}"
-    return head[: _LONGEST - len(tail)].rstrip("-") + tail
+    return head[: longest - len(tail)].rstrip("-") + tail
 
 
 def label_value(name: str) -> str:

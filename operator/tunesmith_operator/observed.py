@@ -1,5 +1,6 @@
 """What is observed of a job: its children as the few facts that decisions need, taken from the API server's objects."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,8 +11,7 @@ from tunesmith_operator.names import (
     ATTEMPT_LABEL,
     COMPONENT_LABEL,
     CONTENT_HASH,
-    MODEL_CLAIMS,
-    MODEL_SOURCE,
+    MODELS,
     SPEC_HASH,
 )
 
@@ -34,14 +34,24 @@ class Meta:
 
 
 @dataclass(frozen=True)
+class Model:
+    """A model that a job reads, as its pods see it."""
+
+    source: str
+    """Its address, with job:// resolved."""
+    claims: tuple[str, ...] = ()
+    """The claims that the model of another job lies on, or points to."""
+
+
+@dataclass(frozen=True)
 class ConfigMap:
     """The ConfigMap of an attempt."""
 
     meta: Meta
     spec_hash: str
     content_hash: str
-    model_source: str | None
-    model_claims: tuple[str, ...]
+    models: Mapping[str, Model]
+    """The models of other jobs by their address in the spec."""
 
 
 @dataclass(frozen=True)
@@ -174,8 +184,10 @@ def config_map(body: Object) -> ConfigMap:
         meta=_meta(body),
         spec_hash=notes.get(SPEC_HASH, ""),
         content_hash=notes.get(CONTENT_HASH, ""),
-        model_source=notes.get(MODEL_SOURCE),
-        model_claims=tuple(filter(None, notes.get(MODEL_CLAIMS, "").split(","))),
+        models={
+            address: Model(model["source"], tuple(model["claims"]))
+            for address, model in json.loads(notes.get(MODELS, "{}")).items()
+        },
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 import kopf
 
 from tunesmith_operator.client import login
-from tunesmith_operator.kinds import CONFIG_MAPS, EVALUATION_JOBS, JOBS, PODS, RAY_JOBS, WATCHED, Kind
+from tunesmith_operator.kinds import CONFIG_MAPS, EVALUATION_JOBS, JOBS, PIPELINES, PODS, RAY_JOBS, WATCHED, Kind
 
 Receive = Callable[[Kind, Any], None]
 """Takes a kind and an event of the watch: type (None while listing) and object."""
@@ -19,6 +19,10 @@ def registry(receive: Receive) -> kopf.OperatorRegistry:
     """The handlers. All are of kopf's lowest kind, which keeps no state and adds no finalizer."""
     found = kopf.OperatorRegistry()
     kopf.on.login(registry=found)(login)
+
+    @kopf.on.event(PIPELINES.group, PIPELINES.version, PIPELINES.plural, registry=found)
+    async def pipeline(event: kopf.RawEvent, **_: Any) -> None:
+        receive(PIPELINES, event)
 
     @kopf.on.event(JOBS.group, JOBS.version, JOBS.plural, registry=found)
     async def job(event: kopf.RawEvent, **_: Any) -> None:

@@ -48,10 +48,10 @@ class Cluster:
         """Deletes an object and waits until it is gone."""
         self.kubectl("delete", kind, name, "--timeout=90s", seconds=100)
 
-    def status(self, job: str) -> Object:
-        """The status of a FineTuneJob; empty before the operator has seen it."""
-        found = self.find("finetunejob", job)
-        assert found is not None, f"there is no FineTuneJob {job}"
+    def status(self, job: str, kind: str = "finetunejob") -> Object:
+        """The status of a FineTuneJob, or of another kind; empty before the operator has seen it."""
+        found = self.find(kind, job)
+        assert found is not None, f"there is no {kind} {job}"
         status: Object = found.get("status", {})
         return status
 
@@ -60,11 +60,13 @@ class Cluster:
         conditions = self.status(job).get("conditions", [])
         return next((condition for condition in conditions if condition["type"] == kind), {})
 
-    def await_status(self, job: str, holds: Callable[[Object], object], what: str, seconds: float = 240) -> Object:
-        """Waits until a FineTuneJob's status is as it should be; fails at once when the job has failed for good."""
+    def await_status(
+        self, job: str, holds: Callable[[Object], object], what: str, seconds: float = 240, kind: str = "finetunejob"
+    ) -> Object:
+        """Waits until a status is as it should be; fails at once when the job has failed for good."""
 
         def probe() -> Object | None:
-            status = self.status(job)
+            status = self.status(job, kind)
             if holds(status):
                 return status
             failed = [c for c in status.get("conditions", []) if (c["type"], c["status"]) == ("Failed", "True")]

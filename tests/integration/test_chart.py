@@ -12,7 +12,7 @@ import yaml
 
 from tests.tools.build import build
 from tunesmith import __version__
-from tunesmith.api.crd import fine_tune_job_crd
+from tunesmith.api.crd import fine_tune_job_crd, rlhf_pipeline_crd
 from tunesmith_operator.main import parse_settings
 from tunesmith_operator.settings import Settings
 
@@ -103,12 +103,15 @@ def test_the_operator_pod_passes_the_restricted_security_standard(kube: Kube, na
         kube.request("POST", kube.path("v1", "Pod", namespace), pod, query={"dryRun": "All"})
 
 
-def test_the_chart_carries_the_generated_crd_and_keeps_it() -> None:
-    (crd,) = of_kind(render(), "CustomResourceDefinition")
-    assert crd["spec"] == fine_tune_job_crd()["spec"], "run `make generate`"
-    assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
-    (crd,) = of_kind(render({"crds": {"keep": False}}), "CustomResourceDefinition")
-    assert "annotations" not in crd["metadata"]
+def test_the_chart_carries_the_generated_crds_and_keeps_them() -> None:
+    crds = of_kind(render(), "CustomResourceDefinition")
+    assert [crd["spec"] for crd in crds] == [
+        fine_tune_job_crd()["spec"],
+        rlhf_pipeline_crd()["spec"],
+    ], "run `make generate`"
+    assert all(crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"} for crd in crds)
+    for crd in of_kind(render({"crds": {"keep": False}}), "CustomResourceDefinition"):
+        assert "annotations" not in crd["metadata"]
     assert not of_kind(render({"crds": {"enabled": False}}), "CustomResourceDefinition")
 
 
@@ -142,7 +145,8 @@ def test_the_operator_may_not_read_secrets_or_enter_pods(
         assert not may(verb, "", "secrets")
     for verb, resource in (("create", "pods/exec"), ("create", "pods"), ("update", "configmaps"), ("get", "pods/log")):
         assert not may(verb, "", resource)
-    assert not may("patch", "tunesmith.dev", "finetunejobs")
+    assert may("patch", "tunesmith.dev", "finetunejobs"), "a pipeline suspends the job of its stage"
+    assert not may("patch", "tunesmith.dev", "rlhfpipelines")
     assert not may("patch", "ray.io", "rayjobs")
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.tools.build import build
-from tests.unit.api.invalid import SPECS, VALID, Invalid, changed
+from tests.unit.api.invalid import PIPELINES, SPECS, VALID, VALID_PIPELINE, Invalid, changed
 from tunesmith.api.job import FineTuneJobSpec
 
 from .controlplane import ControlPlane
@@ -40,7 +40,7 @@ def started(kube: Kube, namespace: str) -> Object:
     return kube.patch_status(API, "FineTuneJob", "sums", {"attempts": [attempt]}, namespace)
 
 
-@pytest.mark.parametrize("case", SPECS, ids=lambda case: case.story)
+@pytest.mark.parametrize("case", [*SPECS, *PIPELINES], ids=lambda case: case.story)
 def test_the_server_refuses_what_validate_refuses(case: Invalid, kube: Kube, namespace: str) -> None:
     with pytest.raises(KubeError) as refused:
         create(kube, job(case.text, namespace))
@@ -103,7 +103,7 @@ def test_kubectl_explains_and_prints_columns(control_plane: ControlPlane, kube: 
     kube.patch_status(API, "FineTuneJob", "sums", {"phase": "Training", "progress": progress}, namespace)
     header, row = run("get", "tunesmith").splitlines()
     assert header.split() == ["NAME", "PHASE", "PROGRESS", "LOSS", "AGE"]
-    assert row.split()[:4] == ["sums", "Training", "25", "2.5"]
+    assert row.split()[:4] == ["finetunejob.tunesmith.dev/sums", "Training", "25", "2.5"]  # of several kinds
 
 
 def test_client_side_apply_works(control_plane: ControlPlane, namespace: str) -> None:
@@ -111,3 +111,97 @@ def test_client_side_apply_works(control_plane: ControlPlane, namespace: str) ->
     kubectl = [str(build("kubectl")["kubectl"]), f"--kubeconfig={control_plane.kubeconfig}", f"--namespace={namespace}"]
     for _ in range(2):
         subprocess.run([*kubectl, "apply", "-f", "-"], input=VALID, check=True, capture_output=True, text=True)
+
+
+# Pipelines.
+
+PIPELINE = (API, "RLHFPipeline", "helpful")
+CHANGES: dict[str, Object] = {
+    "sft": {"sft": {"training": {"seed": 5}}},
+    "model": {"model": {"source": "hf://acme/other"}},
+    "template": {"template": "{prompt} {response}"},
+    "reward": {"reward": {"reward": {"margin": 2.0}}},
+    "ppo": {"ppo": {"ppo": {"klCoefficient": 0.1}}},
+}
+OWN_PART = {"sft": ("sft", "model", "template"), "reward": ("reward",), "ppo": ("ppo",)}
+
+
+def with_stages(kube: Kube, namespace: str, text: str = VALID_PIPELINE, **phases: str) -> None:
+    """A pipeline whose stages have jobs in these phases; of one that is there already the phase begins with =."""
+    create(kube, job(text, namespace))
+    stages = [
+        {"name": stage, "phase": phase.removeprefix("=")} | ({} if phase[0] == "=" else {"job": f"helpful-{stage}"})
+        for stage, phase in phases.items()
+    ]
+    kube.patch_status(*PIPELINE, {"stages": stages}, namespace)
+
+
+@pytest.mark.parametrize("phase", ["Pending", "Training", "Suspended", "Succeeded"])
+@pytest.mark.parametrize("stage", OWN_PART)
+def test_a_part_is_fixed_while_its_stage_runs_and_afterwards(
+    stage: str, phase: str, kube: Kube, namespace: str
+) -> None:
+    with_stages(kube, namespace, **{stage: phase})
+    for part, change in CHANGES.items():
+        if part not in OWN_PART[stage]:
+            kube.patch(*PIPELINE, {"spec": change}, namespace)
+            continue
+        with pytest.raises(KubeError) as refused:
+            kube.patch(*PIPELINE, {"spec": change}, namespace)
+        assert f"spec.{part}: " in refused.value.message
+        assert f"cannot change while stage {stage} runs" in refused.value.message
+
+
+@pytest.mark.parametrize("phases", [{}, {"sft": "Failed", "reward": "Failed", "ppo": "Failed"}])
+def test_a_part_may_change_before_its_stage_and_after_it_has_failed(
+    phases: dict[str, str], kube: Kube, namespace: str
+) -> None:
+    with_stages(kube, namespace, **phases)
+    for change in CHANGES.values():
+        kube.patch(*PIPELINE, {"spec": change}, namespace)
+
+
+REPLACED = {
+    "  model: {source: hf://acme/tiny}\n": "",
+    "    dataset:\n      train: {source: hf://acme/answers}\n": "    source: hf://acme/tuned\n",
+    "    method: {lora: {rank: 8}}\n": "",
+}
+
+
+@pytest.mark.parametrize(("reward", "fixed"), [("Training", True), ("Succeeded", True), ("Failed", False)])
+def test_what_replaces_a_stage_is_fixed_while_another_builds_on_it(
+    reward: str, fixed: bool, kube: Kube, namespace: str
+) -> None:
+    with_stages(kube, namespace, changed(REPLACED, VALID_PIPELINE), sft="=Succeeded", reward=reward)
+    change = {"spec": {"sft": {"source": "hf://acme/better"}}}
+    if fixed:
+        with pytest.raises(KubeError, match=r"spec\.sft: .*cannot change while stage sft runs"):
+            kube.patch(*PIPELINE, change, namespace)
+    else:
+        kube.patch(*PIPELINE, change, namespace)
+
+
+def test_the_life_of_a_pipeline_may_change_while_it_runs(kube: Kube, namespace: str) -> None:
+    with_stages(kube, namespace, sft="Succeeded", reward="Succeeded", ppo="Training")
+    change = {"suspend": True, "activeDeadlineSeconds": 60, "backoffLimit": 0, "scaling": {"workers": 3}}
+    spec = kube.patch(*PIPELINE, {"spec": change}, namespace)["spec"]
+    assert (spec["suspend"], spec["backoffLimit"], spec["scaling"]["workers"]) == (True, 0, 3)
+
+
+def test_a_pipeline_is_applied_by_client_and_server(control_plane: ControlPlane, kube: Kube, namespace: str) -> None:
+    kubectl = [str(build("kubectl")["kubectl"]), f"--kubeconfig={control_plane.kubeconfig}", f"--namespace={namespace}"]
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run([*kubectl, *arguments], input=VALID_PIPELINE, check=True, capture_output=True, text=True)
+        return done.stdout
+
+    for _ in range(2):
+        run("apply", "-f", "-")
+    for _ in range(2):
+        run("apply", "--server-side", "--force-conflicts", "-f", "-")
+    kube.patch_status(*PIPELINE, {"phase": "PPO", "percentage": 70, "message": "helpful-ppo: Training"}, namespace)
+    header, row = run("get", "rlhf", "-o", "wide").splitlines()
+    assert header.split() == ["NAME", "PHASE", "PROGRESS", "AGE", "MESSAGE"]
+    assert row.split()[:3] == ["helpful", "PPO", "70"]
+    assert "<Object>" in run("explain", "rlhf.spec.reward")
+    assert "kubectl explain finetunejob.spec.training" in " ".join(run("explain", "rlhf.spec.sft.training").split())

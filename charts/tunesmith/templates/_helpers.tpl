@@ -32,10 +32,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{/* What the operator may do in the namespaces that it watches. */}}
 {{- define "tunesmith.rules" -}}
 - apiGroups: [tunesmith.dev]
-  resources: [finetunejobs]
+  resources: [rlhfpipelines]
   verbs: [list, watch, delete]
+# the jobs of a pipeline's stages are made, and told when to sleep
 - apiGroups: [tunesmith.dev]
-  resources: [finetunejobs/status]
+  resources: [finetunejobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [tunesmith.dev]
+  resources: [finetunejobs/status, rlhfpipelines/status]
   verbs: [patch]
 - apiGroups: [ray.io]
   resources: [rayjobs]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tunesmith.api.base import API_VERSION
-from tunesmith_operator.job import Job, Run
+from tunesmith_operator.job import Run
 from tunesmith_operator.names import ATTEMPT_LABEL, COMPONENT_LABEL, JOB_LABEL, UID_LABEL, label_value
 
 
@@ -15,16 +15,17 @@ def labels(run: Run, component: str = "") -> dict[str, str]:
 
 def metadata(run: Run, name: str) -> dict[str, Any]:
     """The metadata of a child."""
-    return {"name": name, "namespace": run.job.namespace, "labels": labels(run), "ownerReferences": [_owner(run.job)]}
+    owner = owner_reference("FineTuneJob", run.job.name, run.job.uid)
+    return {"name": name, "namespace": run.job.namespace, "labels": labels(run), "ownerReferences": [owner]}
 
 
-def _owner(job: Job) -> dict[str, Any]:
+def owner_reference(kind: str, name: str, uid: str) -> dict[str, Any]:
     """Blocking the owner's deletion would need a permission on its finalizers, for nothing."""
     return {
         "apiVersion": API_VERSION,
-        "kind": "FineTuneJob",
-        "name": job.name,
-        "uid": job.uid,
+        "kind": kind,
+        "name": name,
+        "uid": uid,
         "controller": True,
         "blockOwnerDeletion": False,
     }

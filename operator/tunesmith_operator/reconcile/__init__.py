@@ -99,6 +99,6 @@ def _wind_down(seen: Observed, status: JobStatus, decision: Decision) -> None:
     if ttl is None or status.completion_time is None:
         return
     left = ttl - (seen.now - datetime.fromisoformat(status.completion_time)).total_seconds()
-    decision.delete_job = left <= 0
+    decision.delete_itself = left <= 0
     if left > 0:
         decision.again_in(left)

@@ -17,6 +17,27 @@ def timestamp(when: datetime) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def condition(
+    before: Condition | None,
+    kind: ConditionType,
+    status: Literal["True", "False", "Unknown"],
+    reason: str,
+    message: str,
+    generation: int,
+    now: datetime,
+) -> Condition:
+    """A condition, which keeps the time of its last transition where the status is as it was before."""
+    same = before is not None and before.status == status
+    return Condition(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=message,
+        last_transition_time=before.last_transition_time if before is not None and same else timestamp(now),
+        observed_generation=generation,
+    )
+
+
 class Decision:
     """Collects a plan; starts from the status as it stands."""
 
@@ -31,7 +52,7 @@ class Decision:
         self.evaluation: EvaluationResult | None = status.evaluation
         self.spec_hash = status.spec_hash
         self.poll: tuple[str, ...] = ()
-        self.delete_job = False
+        self.delete_itself = False
         self._lookups: list[Reference] = []
         self._create: list[Mapping[str, Any]] = []
         self._events: list[Event] = []
@@ -65,17 +86,9 @@ class Decision:
         before = self._conditions.get(kind)
         if steady and before is not None and before.reason == reason:
             message = before.message
-        changed = before is None or before.status != status
-        since = timestamp(self.now) if before is None or changed else before.last_transition_time
-        self._conditions[kind] = Condition(
-            type=kind,
-            status=status,
-            reason=reason,
-            message=message,
-            last_transition_time=since,
-            observed_generation=self._generation,
-        )
-        if tell and (before is None or changed or before.reason != reason):
+        now = condition(before, kind, status, reason, message, self._generation, self.now)
+        self._conditions[kind] = now
+        if tell and (before is None or (before.status, before.reason) != (status, reason)):
             told = kind if reason == "Succeeded" else reason
             self.tell(told, message, warning=tell == "Warning", key=key or f"{kind}/{self._generation}")
 
@@ -121,7 +134,7 @@ class Decision:
             events=tuple(self._events),
             status=status if changed else None,
             delete=tuple(self._delete),
-            delete_job=self.delete_job,
+            delete_itself=self.delete_itself,
             poll=self.poll,
             look_again=self._look_again,
         )

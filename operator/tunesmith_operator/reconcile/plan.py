@@ -1,13 +1,14 @@
-"""What is to be done about a job: the result of a decision, carried out by `controller`."""
+"""What is to be done about a job or a pipeline: the result of a decision, carried out by `controller`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tunesmith.api.pipeline_status import PipelineStatus
 from tunesmith.api.status import JobStatus
 from tunesmith_operator.observed import Reference
 
-ChildKind = Literal["ConfigMap", "RayJob", "Job"]
+ChildKind = Literal["ConfigMap", "RayJob", "Job", "FineTuneJob"]
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,28 @@ class Deletion:
 
 
 @dataclass(frozen=True)
+class SpecPatch:
+    """A merge patch of a child's spec."""
+
+    kind: ChildKind
+    name: str
+    patch: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Plan:
     """What is to be done, in the order of the fields; the next look finds again what was cut off in between."""
 
     lookups: tuple[Reference, ...] = ()
     """Objects to look up before anything else can be decided; nothing else is set then."""
     create: tuple[Mapping[str, Any], ...] = ()
+    change: tuple[SpecPatch, ...] = ()
     events: tuple[Event, ...] = ()
-    status: JobStatus | None = None
+    status: JobStatus | PipelineStatus | None = None
     """The status to write; None when it stands already."""
     delete: tuple[Deletion, ...] = ()
-    delete_job: bool = False
-    """The job's own time is over."""
+    delete_itself: bool = False
+    """The time of the job or pipeline itself is over."""
     poll: tuple[str, ...] = ()
     """Addresses of the pods, one of which serves the progress."""
     look_again: float | None = None

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from tunesmith.api.outcome import Overrides
 from tunesmith.api.pod import cluster_run_path
 from tunesmith.api.source import Location
-from tunesmith_operator.job import Job, Model, Run
-from tunesmith_operator.observed import ConfigMap, Object, Observed, Reference
+from tunesmith_operator.job import Job, Run
+from tunesmith_operator.observed import ConfigMap, Model, Object, Observed, Reference
 from tunesmith_operator.reconcile.decision import Decision
 from tunesmith_operator.settings import Settings
 
@@ -32,10 +32,12 @@ def plan_run(job: Job, number: int, overrides: Overrides, seen: Observed, settin
     folder = _pinned_folder(seen.body) or run_folder(seen.body, settings)
     if folder is None:
         return Obstacle("MissingStorage", "set spec.storage: the operator has no default claim for it")
-    model = _model(job, seen, settings)
-    if isinstance(model, Obstacle):
-        return model
-    return Run(job, number, overrides, folder, model, image)
+    found = {place: _model(place, job, seen, settings) for place in job.spec.model_sources}
+    obstacles = [each for each in found.values() if isinstance(each, Obstacle)]
+    if obstacles:
+        return next((obstacle for obstacle in obstacles if obstacle.final), obstacles[0])
+    models = {job.spec.model_sources[place]: each for place, each in found.items() if isinstance(each, Model)}
+    return Run(job, number, overrides, folder, models, image)
 
 
 def missing(run: Run, seen: Observed, decision: Decision) -> Obstacle | None:
@@ -85,19 +87,20 @@ def newest_config_map(job: Job, config_maps: Mapping[str, ConfigMap]) -> ConfigM
     return max(own, key=lambda config_map: config_map.meta.attempt, default=None)
 
 
-def _model(job: Job, seen: Observed, settings: Settings) -> Model | Obstacle:
-    name = job.spec.model.job
+def _model(place: str, job: Job, seen: Observed, settings: Settings) -> Model | Obstacle:
+    """The model whose address stands in a field of the spec."""
+    address, name = job.spec.model_sources[place], job.spec.model_jobs.get(place)
     if name is None:
-        return Model(job.spec.model.source)
-    if (record := newest_config_map(job, seen.config_maps)) is not None and record.model_source:
-        return Model(record.model_source, record.model_claims)
+        return Model(address)
+    if (record := newest_config_map(job, seen.config_maps)) is not None and address in record.models:
+        return record.models[address]
     other = seen.jobs.get(name)
     if other is None or other["metadata"].get("deletionTimestamp"):
-        text = f"waits for FineTuneJob {name}, which is not there: create it, or correct spec.model.source"
+        text = f"waits for FineTuneJob {name}, which is not there: create it, or correct {place}"
         return Obstacle("WaitingForJob", text, waiting=True)
     conditions = {c["type"]: c["status"] for c in (other.get("status") or {}).get("conditions", ())}
     if conditions.get("Failed") == "True":
-        text = f"FineTuneJob {name}, whose model this job starts from, has failed: make a new one, then this one again"
+        text = f"FineTuneJob {name}, whose model is needed ({place}), has failed: make a new one, then this one again"
         return Obstacle("ModelJobFailed", text, final=True)
     folder = _pinned_folder(other) or run_folder(other, settings)
     if conditions.get("Complete") != "True" or folder is None:

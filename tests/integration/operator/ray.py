@@ -11,6 +11,7 @@ from ..kube import Kube, KubeError, Object
 
 RAY = ("ray.io/v1", "RayJob")
 JOB = ("tunesmith.dev/v1alpha1", "FineTuneJob")
+PIPELINE = ("tunesmith.dev/v1alpha1", "RLHFPipeline")
 Outcomes = Callable[[int], Outcome]
 """What the submitter of an attempt reports."""
 
@@ -37,6 +38,25 @@ def fine_tune_job(name: str, namespace: str, **spec: Any) -> Object:
     return {"apiVersion": JOB[0], "kind": JOB[1], "metadata": meta, "spec": whole | spec}
 
 
+def rlhf_pipeline(name: str, namespace: str, **spec: Any) -> Object:
+    """A small pipeline, with an evaluation of the policy."""
+    whole: dict[str, Any] = {
+        "model": {"source": "hf://org/model"},
+        "sft": {"dataset": {"train": {"source": "hf://org/answers"}}, "method": {"lora": {}}},
+        "reward": {"dataset": {"train": {"source": "hf://org/pairs"}}, "method": {"lora": {}}},
+        "ppo": {
+            "dataset": {
+                "train": {"source": "hf://org/prompts"},
+                "test": {"source": "hf://org/prompts", "split": "test"},
+            },
+            "method": {"lora": {}},
+        },
+        "evaluation": {"metrics": ["winRate"]},
+    }
+    meta = {"name": name, "namespace": namespace}
+    return {"apiVersion": PIPELINE[0], "kind": PIPELINE[1], "metadata": meta, "spec": whole | spec}
+
+
 def claim(namespace: str, name: str = "runs") -> Object:
     spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
     meta = {"name": name, "namespace": namespace}
@@ -46,6 +66,11 @@ def claim(namespace: str, name: str = "runs") -> Object:
 def succeeded(attempt: int) -> Outcome:
     """An attempt that trains well."""
     return Outcome(reason="Succeeded", attempt=attempt, step=10, total_steps=10, metrics={"loss": 0.5})
+
+
+def no_rows(attempt: int) -> Outcome:
+    """An attempt that can never work."""
+    return Outcome(reason="InvalidInput", message="spec.dataset.train: there are no rows", attempt=attempt)
 
 
 def out_of_memory_first(attempt: int) -> Outcome:
@@ -64,8 +89,11 @@ class Ray:
         namespace: str,
         outcomes: Outcomes = succeeded,
         stops_before: Literal["training", "the outcome", "the evaluation", ""] = "",
+        hopeless: tuple[str, ...] = (),
     ) -> None:
+        """`hopeless` are the jobs that fail for good."""
         self._kube, self._namespace, self._outcomes, self._stops_before = kube, namespace, outcomes, stops_before
+        self._hopeless = hopeless
 
     def step(self) -> None:
         """Looks around once and does what is next."""
@@ -78,7 +106,10 @@ class Ray:
             elif self._stops_before == "the outcome":
                 continue
             elif status["jobStatus"] == "RUNNING" and self._is_training(job):
-                self.finish(job, self._outcomes(int(job["metadata"]["labels"]["tunesmith.dev/attempt"])))
+                labels = job["metadata"]["labels"]
+                attempt = int(labels["tunesmith.dev/attempt"])
+                fails = labels["tunesmith.dev/job"] in self._hopeless
+                self.finish(job, no_rows(attempt) if fails else self._outcomes(attempt))
         if self._stops_before == "the evaluation":
             return
         for pod in self._kube.list("v1", "Pod", self._namespace, "tunesmith.dev/component=evaluation"):
@@ -150,9 +181,9 @@ class Ray:
 
 
 def told(kube: Kube, namespace: str, job: str) -> list[str]:
-    """The reasons of a job's events, in the order of their time and name."""
+    """The reasons of a job's or pipeline's events, in the order of their time and name."""
     events = [e for e in kube.list("v1", "Event", namespace) if e["involvedObject"].get("name") == job]
-    mine = [event for event in events if event["involvedObject"]["kind"] == JOB[1]]
+    mine = [event for event in events if event["involvedObject"]["kind"] in (JOB[1], PIPELINE[1])]
     assert all(event["count"] == 1 for event in mine)
     return sorted(event["reason"] for event in mine)
 

@@ -8,7 +8,8 @@ from tunesmith.api.outcome import Overrides
 from tunesmith_operator.builders.config import config_map
 from tunesmith_operator.builders.evaluation import evaluation_job
 from tunesmith_operator.builders.rayjob import ray_job
-from tunesmith_operator.job import Job, Model, Run
+from tunesmith_operator.job import Job, Run
+from tunesmith_operator.observed import Model
 from tunesmith_operator.settings import Settings
 
 from ..kube import Kube, Object, eventually
@@ -53,7 +54,8 @@ def run(kube: Kube, namespace: str, **spec: Any) -> Run:
     job = Job.parse(kube.create(body))
     overrides = Overrides(micro_batch_size=4, learning_rate_scale=0.5)
     folder = f"pvc://runs/{namespace}/tune-{job.uid[:8]}"
-    return Run(job, 2, overrides, folder, Model(job.spec.model.source), "example.test/trainer:1")
+    models = {address: Model(address) for address in job.spec.model_sources.values()}
+    return Run(job, 2, overrides, folder, models, "example.test/trainer:1")
 
 
 def create_strictly(kube: Kube, body: Object) -> Object:

@@ -1,20 +1,26 @@
-"""The generated CRD."""
+"""The generated CRDs."""
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tunesmith.api.crd import fine_tune_job_crd, render, write
+from tunesmith.api.crd import fine_tune_job_crd, render, rlhf_pipeline_crd, write
+from tunesmith.api.job import FineTuneJobSpec
 
 CRDS = Path(__file__).parents[3] / "manifests" / "crds"
 CLIENT_SIDE_APPLY = 256 * 1024
 """Bytes of the annotation in which `kubectl apply` keeps a whole object."""
 
 
-def schema() -> dict[str, Any]:
-    root: dict[str, Any] = fine_tune_job_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+CRD = {"FineTuneJob": fine_tune_job_crd(), "RLHFPipeline": rlhf_pipeline_crd()}
+
+
+def schema(kind: str) -> dict[str, Any]:
+    root: dict[str, Any] = CRD[kind]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     return root
 
 
@@ -33,28 +39,56 @@ def test_manifests_hold_what_the_models_say(tmp_path: Path) -> None:
     assert {f.name: f.read_text() for f in CRDS.iterdir()} == {f.name: f.read_text() for f in tmp_path.iterdir()}
 
 
-def test_it_is_small() -> None:
-    assert len(render(fine_tune_job_crd())) < CLIENT_SIDE_APPLY / 2
+@pytest.mark.parametrize("kind", CRD)
+def test_it_is_small(kind: str) -> None:
+    assert len(json.dumps(CRD[kind])) < CLIENT_SIDE_APPLY / 2
+
+
+@pytest.mark.parametrize("kind", CRD)
+def test_no_number_needs_an_exponent(kind: str) -> None:
+    """Where YAML is read as 1.1 says, 1e-08 is a string."""
+    assert not re.findall(r": -?[0-9.]+e[-+]?[0-9]+$", render(CRD[kind]), re.MULTILINE)
 
 
 @pytest.mark.parametrize("part", ["spec", "status"])
-def test_every_field_is_described(part: str) -> None:
-    fields = dict(nodes(schema()["properties"][part], part))
+@pytest.mark.parametrize("kind", CRD)
+def test_every_field_is_described(kind: str, part: str) -> None:
+    fields = dict(nodes(schema(kind)["properties"][part], part))
     assert len(fields) > 30
     bare = [path for path, node in fields.items() if not node.get("description") and not path.endswith("[]")]
+    if kind == "RLHFPipeline":
+        bare = [path for path in bare if not described_elsewhere(path, fields)]
     assert bare == []
 
 
-def test_it_is_structural() -> None:
-    for path, node in nodes(schema(), ""):
+def described_elsewhere(path: str, fields: dict[str, dict[str, Any]]) -> bool:
+    """Whether it is below a part that refers to the same part of a FineTuneJob."""
+    shared = {info.alias or name for name, info in FineTuneJobSpec.model_fields.items()}
+    keys = path.split(".")
+    at = next((n for n, key in enumerate(keys) if n and key.removesuffix("[]") in shared), None)
+    return at is not None and "kubectl explain finetunejob.spec." in fields[".".join(keys[: at + 1])]["description"]
+
+
+@pytest.mark.parametrize("kind", CRD)
+def test_it_is_structural(kind: str) -> None:
+    for path, node in nodes(schema(kind), ""):
         odd = node.keys() & {"$ref", "$defs", "oneOf", "allOf", "const", "title", "exclusiveMin"}
         assert not odd, f"{path}: {odd}"
         assert "type" in node or node.get("x-kubernetes-int-or-string"), path
 
 
-def test_lists_and_texts_are_bounded_so_that_rules_stay_cheap() -> None:
-    for path, node in nodes(schema()["properties"]["spec"], "spec"):
+@pytest.mark.parametrize("kind", CRD)
+def test_lists_and_texts_are_bounded_so_that_rules_stay_cheap(kind: str) -> None:
+    for path, node in nodes(schema(kind)["properties"]["spec"], "spec"):
         if node.get("type") == "array":
             assert "maxItems" in node, path
         if node.get("type") == "string":
             assert "maxLength" in node or "enum" in node, path
+
+
+def test_every_rule_of_a_job_holds_for_a_pipelines_stages_in_its_own_terms() -> None:
+    rules = schema("RLHFPipeline")["properties"]["spec"]["x-kubernetes-validations"]
+    assert len(rules) > 50
+    for rule in rules:
+        foreign = re.findall(r"self\.(?!sft|reward|ppo|model|evaluation|scaling|template)\w+", rule["rule"])
+        assert not foreign, rule

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.api.invalid import OFFLINE, SPECS, VALID, Invalid, changed
-from tunesmith.api.load import InputError, load_jobs
+from tests.unit.api.invalid import OFFLINE, PIPELINES, SPECS, VALID, VALID_PIPELINE, Invalid, changed
+from tunesmith.api.load import InputError, load_jobs, load_resources
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str | byt
     return write
 
 
-@pytest.mark.parametrize("case", [*SPECS, *OFFLINE], ids=lambda case: case.story)
+@pytest.mark.parametrize("case", [*SPECS, *OFFLINE, *PIPELINES], ids=lambda case: case.story)
 def test_one_mistake_is_one_line_with_its_place(case: Invalid, file: Callable[[str], Path]) -> None:
     with pytest.raises(InputError) as refused:
         load_jobs(file(case.text), "cluster")
@@ -33,8 +33,8 @@ def test_one_mistake_is_one_line_with_its_place(case: Invalid, file: Callable[[s
     [
         ("just words", "job.yaml:1: is not a Kubernetes resource: it has no apiVersion and kind"),
         ("- a\n- list\n", "job.yaml:1: is not a Kubernetes resource: it has no apiVersion and kind"),
-        ("", "job.yaml: holds no resource; a FineTuneJob is expected"),
-        ("---\n---\n# nothing\n", "job.yaml: holds no resource; a FineTuneJob is expected"),
+        ("", "job.yaml: holds no resource; a FineTuneJob or an RLHFPipeline is expected"),
+        ("---\n---\n# nothing\n", "job.yaml: holds no resource; a FineTuneJob or an RLHFPipeline is expected"),
         ("spec: [1,\n", "job.yaml:2: is not valid YAML: expected the node content, but found '<stream end>'"),
         ("a: b: c\n", "job.yaml:1: is not valid YAML: mapping values are not allowed here"),
         ("a: 1\n\tb: 2\n", "job.yaml:2: is not valid YAML: found a tab that cannot start any token"),
@@ -92,3 +92,27 @@ def test_a_status_that_came_along_is_nobodys_input(file: Callable[[str], Path]) 
     """As in the output of `kubectl get -o yaml`, of a later release perhaps."""
     (job,) = load_jobs(file(f"{VALID}status: {{phase: Dreaming}}\n"), "cluster")
     assert job.status.phase is None
+
+
+def test_a_pipeline_stands_for_three_jobs(file: Callable[[str], Path]) -> None:
+    path = file(f"{VALID_PIPELINE}---\n{VALID}")
+    assert [(r.kind, r.metadata.name) for r in load_resources(path, "cluster")] == [
+        ("RLHFPipeline", "helpful"),
+        ("FineTuneJob", "sums"),
+    ]
+    sft, reward, ppo, _ = load_jobs(path)
+    assert [job.metadata.name for job in (sft, reward, ppo)] == ["helpful-sft", "helpful-reward", "helpful-ppo"]
+    assert sft.spec.objective.chosen == "instruction"
+    assert reward.spec.model_sources == {"spec.model.source": "job://helpful-sft"}
+    assert ppo.spec.model_sources == {
+        "spec.model.source": "job://helpful-sft",
+        "spec.objective.ppo.reward[0].model.source": "job://helpful-reward",
+    }
+    assert {job.spec.objective.template for job in (sft, reward, ppo)} == {"Q: {prompt} A: {response}"}
+    assert [job.spec.scaling.workers for job in (sft, reward, ppo)] == [2, 2, 2]
+
+
+def test_a_job_of_the_name_of_a_stage(file: Callable[[str], Path]) -> None:
+    text = f"{VALID_PIPELINE}---\n{changed({'name: sums': 'name: helpful-sft'})}"
+    with pytest.raises(InputError, match=r"^job\.yaml: metadata\.name: 'helpful-sft' is the name of two jobs$"):
+        load_jobs(file(text))

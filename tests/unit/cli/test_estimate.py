@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.api.invalid import VALID_PIPELINE
 from tunesmith.cli.main import main
 
 JOB = """
@@ -62,3 +63,11 @@ def test_the_model_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "base" / "config.json").write_text("{}")
     assert main(["estimate", "-f", file]) == 2
     assert capsys.readouterr().err.startswith("spec.model.source: the configuration of ")
+
+
+def test_a_pipeline_is_estimated_stage_by_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = VALID_PIPELINE.replace("{source: hf://acme/tiny}", NEW).replace("lora: {rank: 8}", "full: {}")
+    assert main(["estimate", "-f", write(tmp_path, text), "--device-memory", "80Gi"]) == 0
+    printed = capsys.readouterr().out
+    for stage in ("sft", "reward", "ppo"):
+        assert f"helpful-{stage}: GPU memory of each worker" in printed

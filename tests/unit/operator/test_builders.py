@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -13,8 +13,9 @@ from tunesmith.api.pod import RunConfig
 from tunesmith_operator.builders.config import config_map
 from tunesmith_operator.builders.evaluation import evaluation_job
 from tunesmith_operator.builders.rayjob import ray_job
-from tunesmith_operator.job import Job, Model, Run
+from tunesmith_operator.job import Job, Run
 from tunesmith_operator.names import child_name, label_value
+from tunesmith_operator.observed import Model
 from tunesmith_operator.settings import PodResources, Settings
 
 from .world import SETTINGS, UID, job
@@ -33,13 +34,15 @@ RUNTIME = {
 }
 
 
-def run(model: Model | None = None, attempt: int = 1, overrides: Overrides | None = None, **spec: Any) -> Run:
+def run(
+    models: Mapping[str, Model] | None = None, attempt: int = 1, overrides: Overrides | None = None, **spec: Any
+) -> Run:
     return Run(
         job=Job.parse(job(**spec)),
         attempt=attempt,
         overrides=overrides or Overrides(),
         folder="pvc://runs/team/tune-01234567",
-        model=model or Model("hf://org/model"),
+        models=models or {"hf://org/model": Model("hf://org/model")},
         image="trainer:1",
     )
 
@@ -108,7 +111,8 @@ def test_nothing_of_the_users_reaches_a_command_line() -> None:
 
 
 def test_claims_are_mounted_where_their_addresses_say_and_only_the_storage_to_write() -> None:
-    made = run(model=Model("pvc://hub/llama"), dataset={"train": {"source": "pvc://data/rows.jsonl"}})
+    hub = "pvc://hub/llama"
+    made = run({hub: Model(hub)}, model={"source": hub}, dataset={"train": {"source": "pvc://data/rows.jsonl"}})
     for _, template in templates(made):
         mounts = {m["mountPath"]: m for m in template["spec"]["containers"][0]["volumeMounts"]}
         assert mounts["/mnt/tunesmith/pvc/data"]["readOnly"] is True
@@ -195,10 +199,11 @@ def test_the_ray_job_is_tried_once_and_cleans_up() -> None:
 
 def test_the_config_map_holds_what_the_trainer_reads() -> None:
     made = run(
-        model=Model("pvc://old/team/base-99999999/model", ("old",)),
+        {"job://base": Model("pvc://old/team/base-99999999/model", ("old",))},
         attempt=2,
         overrides=Overrides(micro_batch_size=4),
         runtime=RUNTIME,
+        model={"source": "job://base"},
     )
     body = config_map(made)
     assert body["immutable"] is True

@@ -150,9 +150,9 @@ def test_a_pod_of_the_evaluation_that_waits_is_shown() -> None:
 @pytest.mark.parametrize("ends", ["Succeeded", "InvalidInput"])
 def test_a_job_is_deleted_when_its_time_is_over(ends: str) -> None:
     world = World(ttlSecondsAfterFinished=60).look().tells(ends).looks().later(59).look()
-    assert not world.plan.delete_job
+    assert not world.plan.delete_itself
     assert world.plan.look_again == 1
-    assert world.later(1).look().plan.delete_job
+    assert world.later(1).look().plan.delete_itself
 
 
 def test_a_finished_job_is_left_in_peace() -> None:

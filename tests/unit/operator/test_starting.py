@@ -1,5 +1,6 @@
 """What a job needs before its first attempt, and what that attempt is made of."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -93,7 +94,7 @@ OBSTACLES: dict[str, tuple[dict[str, Any], Callable[[World], object], tuple[str,
         lambda w: w.others.update(base=job("base", "99999999aaaa", status=FAILED)),
         ("False", "ModelJobFailed"),
         "Failed",
-        "FineTuneJob base, whose model this job starts from, has failed",
+        "FineTuneJob base, whose model is needed (spec.model.source), has failed",
     ),
     "a spec that the CRD could not refuse fails": (
         {"training": {"epochs": 1, "maxSteps": 5}},
@@ -217,3 +218,43 @@ def test_under_a_queue_the_ray_job_is_made_suspended() -> None:
     ray_job["spec"]["suspend"] = False  # Kueue lets it in
     world.trains().look()
     assert world.phase == "Training"
+
+
+PPO = {
+    "model": {"source": "job://tuned"},
+    "objective": {"ppo": {"reward": [{"model": {"source": "job://judge"}}, {"model": {"source": "pvc://hub/judge"}}]}},
+}
+
+
+def test_the_models_that_reward_are_waited_for_and_read_like_the_one_to_start_from() -> None:
+    world = World(**PPO)
+    world.others["tuned"] = job("tuned", "11111111aaaa", status=COMPLETE)
+    world.looks()
+    assert world.created == []
+    place = "spec.objective.ppo.reward[0].model.source"
+    assert (
+        world.message("Validated") == f"waits for FineTuneJob judge, which is not there: create it, or correct {place}"
+    )
+    world.others["judge"] = job("judge", "22222222bbbb")
+    assert world.looks().message("Validated") == "waits until FineTuneJob judge is complete"
+    world.others["judge"] = job("judge", "22222222bbbb", status=COMPLETE)
+    world.looks().trains()
+    spec = json.loads(world.objects["ConfigMap", "tune-1"]["data"]["job.json"])["spec"]
+    assert spec["model"]["source"] == "pvc://old/team/base-99999999/model"
+    sources = [term["model"]["source"] for term in spec["objective"]["ppo"]["reward"]]
+    assert sources == ["pvc://old/team/base-99999999/model", "pvc://hub/judge"]
+    head = world.objects["RayJob", "tune-1"]["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    read_only = {m["mountPath"]: m.get("readOnly", False) for m in head["containers"][0]["volumeMounts"]}
+    assert read_only["/mnt/tunesmith/pvc/hub"] is True
+    world.others.clear()
+    world.tells("WorkerLost").looks().later(60).looks()
+    assert world.created[-1] == "RayJob tune-2", "a later attempt needs neither job"
+
+
+def test_a_reward_model_of_a_job_that_failed_ends_the_job_though_another_is_waited_for() -> None:
+    world = World(**PPO)
+    failed = {"conditions": [{"type": "Failed", "status": "True", "reason": "x", "lastTransitionTime": "x"}]}
+    world.others["judge"] = job("judge", "22222222bbbb", status=failed)
+    world.looks()
+    assert world.condition("Failed") == ("True", "ModelJobFailed")
+    assert "FineTuneJob judge" in (world.status.message or "")

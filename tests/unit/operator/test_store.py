@@ -4,14 +4,16 @@ from typing import Any
 
 import pytest
 
+from tunesmith_operator.builders.common import owner_reference
 from tunesmith_operator.builders.rayjob import ray_job
-from tunesmith_operator.kinds import JOBS, RAY_JOBS
-from tunesmith_operator.store import Store
+from tunesmith_operator.kinds import JOBS, PIPELINES, RAY_JOBS
+from tunesmith_operator.store import Key, Store
 
+from .pipeline_world import pipeline
 from .test_builders import run
 from .world import SETTINGS, UID, job
 
-KEY = ("team", "tune")
+KEY = Key("team", "tune")
 
 
 def the_job(version: str = "1", uid: str = UID, name: str = "tune", **spec: Any) -> dict[str, Any]:
@@ -74,7 +76,7 @@ def test_a_job_that_is_made_again_has_none_of_the_children_of_the_former(store: 
 
 
 def test_a_job_wakes_those_that_wait_for_its_model(store: Store) -> None:
-    waiting = ("team", "waiting")
+    waiting = Key("team", "waiting")
     store.put(JOBS, the_job(uid="w", name="waiting", model={"source": "job://tune"}))
     assert store.put(JOBS, the_job("2")) == {KEY, waiting}
     assert store.remove(JOBS, "team", "tune", UID) == {KEY, waiting}
@@ -85,4 +87,30 @@ def test_a_job_wakes_those_that_wait_for_its_model(store: Store) -> None:
 def test_versions_are_compared_as_numbers(store: Store) -> None:
     assert store.put(JOBS, the_job("10")) == {KEY}
     assert store.put(JOBS, the_job("9")) == set()
-    assert store.versions(JOBS) == {KEY: (UID, "10")}
+    assert store.versions(JOBS) == {("team", "tune"): (UID, "10")}
+
+
+def test_a_job_wakes_those_that_it_rewards(store: Store) -> None:
+    learns = Key("team", "learns")
+    reward = {"ppo": {"reward": [{"exactMatch": {}}, {"model": {"source": "job://tune"}}]}}
+    store.put(JOBS, the_job(uid="l", name="learns", objective=reward))
+    assert store.put(JOBS, the_job("2")) == {KEY, learns}
+
+
+def test_a_job_wakes_its_pipeline_and_is_known_as_its_own(store: Store) -> None:
+    key = Key("team", "helpful", PIPELINES.name)
+    body = pipeline()
+    assert store.put(PIPELINES, body) == {key}
+    child = the_job(uid="c", name="helpful-sft")
+    child["metadata"]["ownerReferences"] = [owner_reference("RLHFPipeline", "helpful", body["metadata"]["uid"])]
+    assert store.put(JOBS, child) == {Key("team", "helpful-sft"), key}
+    assert list(store.jobs_of(key, body["metadata"]["uid"])) == ["helpful-sft"]
+    assert list(store.jobs_of(key, "of a pipeline that is made again")) == []
+    assert store.remove(JOBS, "team", "helpful-sft", "c") == {Key("team", "helpful-sft"), key}
+
+
+def test_a_pipeline_and_a_job_may_have_one_name(store: Store) -> None:
+    body = pipeline("tune")
+    store.put(PIPELINES, body)
+    assert store.owner(KEY) != store.owner(Key("team", "tune", PIPELINES.name))
+    assert sorted(map(str, store.keys())) == ["FineTuneJob team/tune", "RLHFPipeline team/tune"]

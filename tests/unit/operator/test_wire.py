@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from tunesmith_operator.client import RateLimit
-from tunesmith_operator.events import event_body, merge_patch
+from tunesmith_operator.events import event_body
 from tunesmith_operator.main import parse_settings
+from tunesmith_operator.merge import merge_patch
 from tunesmith_operator.reconcile.plan import Event
 from tunesmith_operator.settings import PodResources, Settings
+from tunesmith_operator.store import Key
 from tunesmith_operator.work_queue import WorkQueue
 
 from .world import job
@@ -71,7 +73,7 @@ def test_a_wrong_setting_is_refused(arguments: list[str], capsys: pytest.Capture
 
 def test_the_queue_holds_a_job_once_and_gives_it_to_one_worker() -> None:
     async def story() -> None:
-        queue, key = WorkQueue(), ("team", "tune")
+        queue, key = WorkQueue(), Key("team", "tune")
         queue.add([key, key])
         assert await queue.get() == key
         queue.add([key])  # something happens while it is looked after
@@ -90,7 +92,7 @@ def test_the_queue_holds_a_job_once_and_gives_it_to_one_worker() -> None:
 
 def test_an_event_makes_a_delay_pointless() -> None:
     async def story() -> None:
-        queue, key = WorkQueue(), ("team", "tune")
+        queue, key = WorkQueue(), Key("team", "tune")
         queue.add([key])
         queue.done(await queue.get(), again_in=0.05)
         queue.add([key])

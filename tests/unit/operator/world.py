@@ -80,7 +80,7 @@ class World:
     @property
     def idle(self) -> bool:
         return not (
-            self.plan.create or self.plan.delete or self.plan.status or self.plan.events or self.plan.delete_job
+            self.plan.create or self.plan.delete or self.plan.status or self.plan.events or self.plan.delete_itself
         )
 
     @property

@@ -1,10 +1,7 @@
-"""Generates the CustomResourceDefinitions from the pydantic models.
-
-A CRD wants a structural OpenAPI v3.0 schema: no $ref, no anyOf over types, exclusive limits as booleans.
-https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema
-"""
+"""Generates the CustomResourceDefinitions from the pydantic models."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,87 +9,156 @@ import yaml
 from pydantic import BaseModel
 from pydantic.alias_generators import to_snake
 
-from tunesmith.api.base import GROUP, VERSION, Schema
+from tunesmith.api.base import GROUP, VERSION
 from tunesmith.api.job import IMMUTABLE_FIELDS, FineTuneJob, FineTuneJobSpec
+from tunesmith.api.pipeline import STAGE_PARTS, STAGES, RLHFPipeline, RLHFPipelineSpec, StageName
+from tunesmith.api.pipeline_rules import stage_rules
+from tunesmith.api.pipeline_status import PipelineStatus
 from tunesmith.api.status import JobStatus
-
-_KEPT = (
-    *("type", "description", "default", "enum", "pattern", "minLength", "maxLength", "minItems", "maxItems"),
-    *("minimum", "maximum", "minProperties", "maxProperties", "x-kubernetes-int-or-string"),
-)
+from tunesmith.api.structural import structural_schema, validation
 
 
 def fine_tune_job_crd() -> dict[str, Any]:
     """The CRD of FineTuneJob, as data."""
     started = "has(oldSelf.status) && has(oldSelf.status.attempts) && oldSelf.status.attempts.size() > 0"
+    message = "cannot change once the job has started: make a new job"
     immutable = [
-        {
-            "rule": f"!({started}) || {_same(field)}",
-            "message": "cannot change once the job has started: make a new job",
-            "fieldPath": f".spec.{field}",
-        }
+        validation(f"!({started}) || {_same(FineTuneJobSpec, field)}", message, f"spec.{field}")
         for field in IMMUTABLE_FIELDS
     ]
-    status = _schema(JobStatus)
-    status["properties"]["conditions"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
-    status["properties"]["attempts"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["number"]}
-    root = {
+    status = structural_schema(JobStatus)
+    status["properties"]["conditions"] |= _map_by("type")
+    status["properties"]["attempts"] |= _map_by("number")
+    columns = [
+        _column("Phase", "string", ".status.phase"),
+        _column("Progress", "integer", ".status.progress.percentage", "Percent of the training steps."),
+        _column("Loss", "number", ".status.progress.loss", "Mean loss per token of the last step."),
+        _column("Age", "date", ".metadata.creationTimestamp"),
+        _column("Tokens/s", "number", ".status.progress.tokensPerSecond", wide=True),
+        _column("Left", "integer", ".status.progress.remainingSeconds", "Seconds to the end.", wide=True),
+        _column("Attempts", "integer", ".status.attempts[-1:].number", wide=True),
+        _column("Message", "string", ".status.message", wide=True),
+    ]
+    root = _root(FineTuneJob, structural_schema(FineTuneJobSpec), status, immutable)
+    return _crd("FineTuneJob", "ftj", columns, root)
+
+
+def rlhf_pipeline_crd() -> dict[str, Any]:
+    """The CRD of RLHFPipeline, as data."""
+    spec = structural_schema(RLHFPipelineSpec)
+    spec["x-kubernetes-validations"] += [validation(*rule) for rule in stage_rules()]
+    _refer_to_job(spec)
+    status = structural_schema(PipelineStatus)
+    status["properties"]["conditions"] |= _map_by("type")
+    status["properties"]["stages"] |= _map_by("name")
+    columns = [
+        _column("Phase", "string", ".status.phase"),
+        _column("Progress", "integer", ".status.percentage", "Percent of all stages."),
+        _column("Age", "date", ".metadata.creationTimestamp"),
+        _column("Message", "string", ".status.message", wide=True),
+    ]
+    immutable = [
+        validation(
+            f"!({_is_fixed(stage)}) || {_same(RLHFPipelineSpec, field)}",
+            f"cannot change while stage {stage} runs, or what it has left is used: wait until the stage has failed, or "
+            "make a new pipeline",
+            f"spec.{field}",
+        )
+        for stage in STAGES
+        for field in STAGE_PARTS[stage]
+    ]
+    return _crd("RLHFPipeline", "rlhf", columns, _root(RLHFPipeline, spec, status, immutable))
+
+
+def _is_fixed(stage: StageName) -> str:
+    """That a stage's job runs or has succeeded or, where the stage has none, the job of a stage that builds on it."""
+    later = " || ".join(f"s.name == '{other}'" for other in STAGES[STAGES.index(stage) + 1 :])
+    replaced = f"oldSelf.status.stages.exists(t, t.name == '{stage}' && has(t.phase) && !has(t.job))"
+    whose = f"(s.name == '{stage}' || (({later}) && {replaced}))" if later else f"s.name == '{stage}'"
+    return (
+        "has(oldSelf.status) && has(oldSelf.status.stages) && oldSelf.status.stages.exists(s, has(s.job) && "
+        f"has(s.phase) && s.phase != 'Failed' && {whose})"
+    )
+
+
+def _refer_to_job(spec: dict[str, Any]) -> None:
+    """Takes the descriptions out of the parts that are a FineTuneJob's too, of which there may be one for each stage:
+    the whole has to stay far below what an object may weigh."""
+    shared = FineTuneJobSpec.model_fields.keys()
+    stages = [spec["properties"][stage]["properties"] for stage in STAGES]
+    for properties in (spec["properties"], *stages):
+        for name, part in properties.items():
+            if to_snake(name) in shared and "properties" in part:
+                for inner in _parts(part):
+                    inner.pop("description", None)
+                part["description"] += f" See: kubectl explain finetunejob.spec.{name}"
+
+
+def _parts(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every schema below one."""
+    inner = [*schema.get("properties", {}).values()]
+    inner += [schema[key] for key in ("items", "additionalProperties") if key in schema]
+    for part in inner:
+        yield part
+        yield from _parts(part)
+
+
+def _root(
+    model: type[BaseModel], spec: dict[str, Any], status: dict[str, Any], rules: list[dict[str, str]]
+) -> dict[str, Any]:
+    return {
         "type": "object",
-        "description": FineTuneJob.__doc__,
+        "description": model.__doc__,
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": _schema(FineTuneJobSpec),
+            "spec": spec,
             "status": status,
         },
-        "x-kubernetes-validations": immutable,
+        "x-kubernetes-validations": rules,
+    }
+
+
+def _crd(kind: str, short_name: str, columns: list[dict[str, Any]], root: dict[str, Any]) -> dict[str, Any]:
+    singular = kind.lower()
+    version = {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": columns,
+        "schema": {"openAPIV3Schema": root},
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"finetunejobs.{GROUP}"},
+        "metadata": {"name": f"{singular}s.{GROUP}"},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
             "names": {
-                "kind": "FineTuneJob",
-                "listKind": "FineTuneJobList",
-                "plural": "finetunejobs",
-                "singular": "finetunejob",
-                "shortNames": ["ftj"],
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": f"{singular}s",
+                "singular": singular,
+                "shortNames": [short_name],
                 "categories": ["tunesmith"],
             },
-            "versions": [
-                {
-                    "name": VERSION,
-                    "served": True,
-                    "storage": True,
-                    "subresources": {"status": {}},
-                    "additionalPrinterColumns": [
-                        _column("Phase", "string", ".status.phase"),
-                        _column("Progress", "integer", ".status.progress.percentage", "Percent of the training steps."),
-                        _column("Loss", "number", ".status.progress.loss", "Mean loss per token of the last step."),
-                        _column("Age", "date", ".metadata.creationTimestamp"),
-                        _column("Tokens/s", "number", ".status.progress.tokensPerSecond", wide=True),
-                        _column(
-                            "Left", "integer", ".status.progress.remainingSeconds", "Seconds to the end.", wide=True
-                        ),
-                        _column("Attempts", "integer", ".status.attempts[-1:].number", wide=True),
-                        _column("Message", "string", ".status.message", wide=True),
-                    ],
-                    "schema": {"openAPIV3Schema": root},
-                }
-            ],
+            "versions": [version],
         },
     }
 
 
-def _same(field: str) -> str:
+def _map_by(key: str) -> dict[str, Any]:
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+
+
+def _same(spec: type[BaseModel], field: str) -> str:
     """That a field of the spec is as it was; an optional one may be there or not."""
     same = f"self.spec.{field} == oldSelf.spec.{field}"
-    if FineTuneJobSpec.model_fields[to_snake(field)].default is not None:
+    if spec.model_fields[to_snake(field)].default is not None:
         return same
     return f"(has(self.spec.{field}) == has(oldSelf.spec.{field}) && (!has(self.spec.{field}) || {same}))"
 
@@ -100,78 +166,6 @@ def _same(field: str) -> str:
 def _column(name: str, kind: str, path: str, description: str = "", wide: bool = False) -> dict[str, Any]:
     column: dict[str, Any] = {"name": name, "type": kind, "jsonPath": path}
     return column | ({"description": description} if description else {}) | ({"priority": 1} if wide else {})
-
-
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    generated = model.model_json_schema(by_alias=True, mode="validation")
-    return _structural(generated, generated.get("$defs", {}), model)
-
-
-def _structural(
-    node: dict[str, Any], definitions: dict[str, Any], model: type[BaseModel] | None = None
-) -> dict[str, Any]:
-    if "$ref" in node:
-        name = node["$ref"].rsplit("/", 1)[-1]
-        return _structural(
-            definitions[name] | {k: v for k, v in node.items() if k != "$ref"}, definitions, _model(name)
-        )
-    choices = [c for c in node.get("anyOf", node.get("oneOf", ())) if c.get("type") != "null"]
-    if len(choices) == 1:
-        outer = {k: v for k, v in node.items() if k not in ("anyOf", "oneOf")}
-        return _structural(choices[0] | outer, definitions, model)
-    result = {key: node[key] for key in _KEPT if node.get(key) is not None}
-    if "default" in result:
-        result["default"] = _without_nulls(result["default"])
-    if "const" in node:
-        result["enum"] = [node["const"]]
-    for limit in ("Minimum", "Maximum"):
-        if f"exclusive{limit}" in node:
-            result |= {limit.lower(): node[f"exclusive{limit}"], f"exclusive{limit}": True}
-    if "items" in node:
-        result["items"] = _structural(node["items"], definitions)
-    if isinstance(node.get("additionalProperties"), dict):
-        result["additionalProperties"] = _structural(node["additionalProperties"], definitions)
-    if "properties" in node:
-        result["properties"] = {name: _structural(value, definitions) for name, value in node["properties"].items()}
-        result |= {"required": node["required"]} if node.get("required") else {}
-    if model is not None and issubclass(model, Schema):
-        rules = [_rule(rule.cel, rule.message, rule.field) for rule in model.all_rules()]
-        result |= {"x-kubernetes-validations": rules} if rules else {}
-    return _tidy(result)
-
-
-def _without_nulls(value: Any) -> Any:
-    """A default as the API server takes it: it refuses null for a field that is merely optional."""
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return value
-
-
-def _rule(cel: str, message: str, field: str) -> dict[str, str]:
-    path = "".join(f".{part}" for part in field.split(".")) if field else ""
-    return {"rule": cel, "message": message} | ({"fieldPath": path} if path else {})
-
-
-def _tidy(schema: dict[str, Any]) -> dict[str, Any]:
-    if "description" in schema:
-        schema["description"] = " ".join(schema["description"].split())
-    if schema.get("type") == "integer":
-        schema["format"] = "int64"
-    if schema.get("x-kubernetes-int-or-string"):
-        schema.pop("type", None)
-        schema["anyOf"] = [{"type": "integer"}, {"type": "string"}]
-    return schema
-
-
-def _model(name: str) -> type[BaseModel] | None:
-    """The model class that pydantic wrote as the definition `name`."""
-    todo: list[type[BaseModel]] = [Schema]
-    while todo:
-        current = todo.pop()
-        if current.__name__ == name:
-            return current
-        todo += current.__subclasses__()
-    return None
 
 
 def render(crd: dict[str, Any]) -> str:
@@ -189,7 +183,7 @@ def write(folder: Path) -> None:
 
 
 def _files() -> dict[str, str]:
-    return {"finetunejobs.yaml": render(fine_tune_job_crd())}
+    return {"finetunejobs.yaml": render(fine_tune_job_crd()), "rlhfpipelines.yaml": render(rlhf_pipeline_crd())}
 
 
 def main(arguments: list[str]) -> int:

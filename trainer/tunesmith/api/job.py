@@ -14,7 +14,7 @@ from tunesmith.api.model import ModelSpec
 from tunesmith.api.objective import Objective
 from tunesmith.api.preference_rules import PREFERENCE_RULES
 from tunesmith.api.search import SearchSpec
-from tunesmith.api.source import DnsSubdomain
+from tunesmith.api.source import DnsSubdomain, Location
 from tunesmith.api.status import JobStatus
 from tunesmith.api.training import TrainingSpec
 
@@ -74,6 +74,19 @@ class FineTuneJobSpec(Schema):
     """Another controller's name: this operator then leaves the job alone."""
 
     rules: ClassVar[tuple[Rule, ...]] = (*JOB_RULES, *PREFERENCE_RULES)
+
+    @property
+    def model_sources(self) -> dict[str, str]:
+        """The addresses of all models that are read, by their field: where training starts from, and reward models."""
+        terms = self.objective.ppo.reward if self.objective.ppo is not None else []
+        found = {f"spec.objective.ppo.reward[{i}].model.source": t.model.source for i, t in enumerate(terms) if t.model}
+        return {place: uri for place, uri in {"spec.model.source": self.model.source, **found}.items() if uri}
+
+    @property
+    def model_jobs(self) -> dict[str, str]:
+        """The names of the jobs whose models are read, by the field."""
+        locations = {place: Location.parse(uri) for place, uri in self.model_sources.items()}
+        return {place: location.name for place, location in locations.items() if location.scheme == "job"}
 
     @property
     def architecture(self) -> str:

@@ -1,30 +1,38 @@
 """RLHFPipeline: the resource. Supervised tuning, a reward model, PPO: three FineTuneJobs with one owner."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
+from pydantic.alias_generators import to_camel
 
 from tunesmith.api.base import API_VERSION, Rule, Schema, exactly_one
 from tunesmith.api.cluster import RuntimeSpec, ScalingSpec, StorageSpec
 from tunesmith.api.dataset import DatasetSpec
 from tunesmith.api.evaluation import EvaluationSpec
-from tunesmith.api.job import ObjectMeta
+from tunesmith.api.job import FineTuneJob, ObjectMeta
 from tunesmith.api.method import Method
 from tunesmith.api.model import ModelSpec
 from tunesmith.api.pipeline_status import PipelineStatus
 from tunesmith.api.ppo import PPOSettings
-from tunesmith.api.reward import RewardSettings, Template
+from tunesmith.api.reward import ENDS_IN_RESPONSE, RewardSettings, Template
 from tunesmith.api.source import MODEL_SCHEMES, DnsSubdomain, Uri, check_uri, cluster_rule
 from tunesmith.api.training import TrainingSpec
 
 StageName = Literal["sft", "reward", "ppo"]
 STAGES: tuple[StageName, ...] = ("sft", "reward", "ppo")
 """In the order in which they run."""
+STAGE_PARTS: dict[StageName, tuple[str, ...]] = {
+    "sft": ("sft", "model", "template"),
+    "reward": ("reward",),
+    "ppo": ("ppo",),
+}
+"""The fields of a pipeline's spec that decide what a stage means."""
 
 _ONLY_WITH_DATA = Rule(
-    cel="!has(self.source) || (!has(self.method) && !has(self.training) && !has(self.scaling))",
-    message="method, training and scaling go with dataset: a stage with source does not run",
-    holds=lambda s: s.source is None or s.members_present().isdisjoint({"method", "training", "scaling"}),
+    cel="!has(self.source) || (!has(self.method) && !has(self.evaluation) && !has(self.scaling))",
+    message="method, evaluation and scaling go with dataset: a stage with source does not run",
+    holds=lambda s: s.source is None or s.members_present().isdisjoint({"method", "evaluation", "scaling"}),
 )
 _METHOD = Rule(
     cel="!has(self.dataset) || has(self.method)",
@@ -43,7 +51,7 @@ class SupervisedStage(Schema):
     """Prompts with responses."""
     method: Method | None = None
     """Which weights are trained."""
-    training: TrainingSpec | None = None
+    training: TrainingSpec = TrainingSpec()
     """The optimisation."""
     evaluation: EvaluationSpec | None = None
     """An evaluation of this stage's model."""
@@ -119,6 +127,7 @@ class RLHFPipelineSpec(Schema):
     """Another controller's name: this operator then leaves the pipeline alone."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
+        ENDS_IN_RESPONSE,
         Rule(
             cel="has(self.model) == has(self.sft.dataset)",
             message="set model where sft has a dataset, and only there",
@@ -145,10 +154,17 @@ class RLHFPipelineSpec(Schema):
         return any(term.model is not None and term.model.source is None for term in self.ppo.ppo.reward)
 
     @property
+    def sources(self) -> dict[StageName, str | None]:
+        """The stages in their order, each with what it is replaced by; None where it runs."""
+        found: dict[StageName, str | None] = {"sft": self.sft.source}
+        if self.reward is not None:
+            found["reward"] = self.reward.source
+        return found | {"ppo": None}
+
+    @property
     def running_stages(self) -> tuple[StageName, ...]:
-        """The stages that run, in their order; the others start from what is there already."""
-        runs = {"sft": self.sft.dataset, "reward": self.reward and self.reward.dataset, "ppo": self.ppo.dataset}
-        return tuple(stage for stage in STAGES if runs[stage] is not None)
+        """The stages that run, in their order."""
+        return tuple(stage for stage, source in self.sources.items() if source is None)
 
 
 class RLHFPipeline(Schema):
@@ -161,40 +177,75 @@ class RLHFPipeline(Schema):
     status: PipelineStatus = PipelineStatus()
 
 
-def stage_spec(spec: RLHFPipelineSpec, stage: StageName, jobs: dict[StageName, str]) -> dict[str, Any]:
+def stage_spec(spec: RLHFPipelineSpec, stage: StageName, models: Mapping[StageName, str]) -> dict[str, Any]:
     """The spec of a stage's FineTuneJob, as data.
 
     Args:
         spec: the pipeline's.
         stage: one that runs.
-        jobs: the names of the FineTuneJobs of the stages before it that run.
+        models: the addresses of the models of the stages before it that run.
     """
     whole = spec.to_dict()
     part = whole[stage]
     template = {"template": spec.template} if spec.template is not None else {}
-    supervised = {"source": spec.sft.source or f"job://{jobs['sft']}"} if stage != "sft" else whole["model"]
+    supervised = {"source": spec.sft.source or models["sft"]} if stage != "sft" else whole["model"]
     found: dict[str, Any] = {"model": supervised, "dataset": part["dataset"], "method": part["method"]}
     if stage == "sft":
         found["objective"] = {"instruction": template}
     elif stage == "reward":
         found["objective"] = {"reward": template | part["reward"]}
     else:
-        found["objective"] = {"ppo": template | part["ppo"] | {"reward": _rewards(spec, jobs)}}
-    evaluation = whole.get("evaluation") if stage == "ppo" else part.get("evaluation")
+        found["objective"] = {"ppo": template | part["ppo"] | {"reward": _rewards(spec, models)}}
     found |= {
-        "training": part.get("training"),
-        "evaluation": evaluation,
+        "training": part["training"],
+        "evaluation": whole.get("evaluation") if stage == "ppo" else part.get("evaluation"),
         "scaling": part.get("scaling", whole["scaling"]),
     }
-    shared = ("storage", "runtime", "suspend", "backoffLimit", "priorityClassName")
-    found |= {name: whole.get(name) for name in shared}
+    shared = ("storage", "runtime", "suspend", "backoff_limit", "priority_class_name")
+    found |= {to_camel(name): whole.get(to_camel(name)) for name in shared if name in spec.model_fields_set}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _rewards(spec: RLHFPipelineSpec, jobs: dict[StageName, str]) -> list[dict[str, Any]]:
+def _rewards(spec: RLHFPipelineSpec, models: Mapping[StageName, str]) -> list[dict[str, Any]]:
     terms = [term.to_dict() for term in spec.ppo.ppo.reward]
     for term in terms:
         if "model" in term and "source" not in term["model"]:
             assert spec.reward is not None
-            term["model"] = {"source": spec.reward.source or f"job://{jobs['reward']}"}
+            term["model"] = {"source": spec.reward.source or models["reward"]}
     return terms
+
+
+def stage_jobs(pipeline: RLHFPipeline) -> list[FineTuneJob]:
+    """The FineTuneJobs NAME-sft, NAME-reward and NAME-ppo of a pipeline that runs on one machine, in their order."""
+    names = {stage: f"{pipeline.metadata.name}-{stage}" for stage in STAGES}
+    models = {stage: f"job://{name}" for stage, name in names.items()}
+    return [
+        FineTuneJob.model_validate(
+            {"metadata": {"name": names[stage]}, "spec": stage_spec(pipeline.spec, stage, models)}
+        )
+        for stage in pipeline.spec.running_stages
+    ]
+
+
+def pipeline_place(spec: RLHFPipelineSpec, stage: StageName, place: str) -> str:
+    """Where in a pipeline the field stands that a problem of a stage's FineTuneJob is about.
+
+    Args:
+        spec: the pipeline's.
+        stage: the stage.
+        place: the field's path in the FineTuneJob, such as `spec.training.batchSize`.
+    """
+    parts = {"sft": spec.sft, "reward": spec.reward, "ppo": spec.ppo}
+    part = parts[stage]
+    places = {
+        "spec.model": "spec.model" if stage == "sft" else "spec.sft.source",
+        "spec.objective.instruction": "spec",
+        f"spec.objective.{stage}.template": "spec.template",
+        f"spec.objective.{stage}": f"spec.{stage}.{stage}",
+        "spec.evaluation": "spec.evaluation" if stage == "ppo" else f"spec.{stage}.evaluation",
+        "spec.scaling": f"spec.{stage}.scaling" if part is not None and part.scaling is not None else "spec.scaling",
+    }
+    for theirs, ours in places.items():
+        if place == theirs or place.startswith((f"{theirs}.", f"{theirs}[")):
+            return ours + place.removeprefix(theirs)
+    return f"spec.{stage}{place.removeprefix('spec')}"

@@ -18,8 +18,8 @@ class StageStatus(Record):
     """The stage."""
     job: str | None = None
     """Its FineTuneJob; none where the stage starts from what is there already."""
-    number: int = 1
-    """How often the stage was begun, counted from 1."""
+    number: int = 0
+    """How often the stage was begun."""
     phase: Phase | None = None
     """The phase of its job; Succeeded where there is none."""
     message: str | None = None

@@ -22,7 +22,7 @@ PLACE = "spec.model.source"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("-f", "--filename", type=Path, required=True, help="a file with one or more FineTuneJobs")
+    parser.add_argument("-f", "--filename", type=Path, required=True, help="a file with FineTuneJobs and RLHFPipelines")
     parser.add_argument("--device-memory", type=_bytes, metavar="SIZE", help="a GPU's memory, for example 80Gi")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs of other jobs are")
     add_mount_argument(parser)

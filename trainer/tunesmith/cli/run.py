@@ -2,14 +2,16 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from tunesmith.api.job import FineTuneJob
-from tunesmith.api.load import InputError, Problem, load_jobs
+from tunesmith.api.load import InputError, Problem, jobs_of, load_resources
 from tunesmith.api.outcome import Outcome
+from tunesmith.api.pipeline import RLHFPipeline
 from tunesmith.api.pod import RunFolder
 from tunesmith.cli.evaluate import evaluate_with_progress
 from tunesmith.cli.mounts import add_mount_argument
@@ -21,43 +23,71 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("-f", "--filename", type=Path, required=True, help="a file with one or more FineTuneJobs")
+    parser.add_argument("-f", "--filename", type=Path, required=True, help="a file with FineTuneJobs and RLHFPipelines")
     parser.add_argument("--output", type=Path, help="the run's folder, for a file with one job (default: runs/NAME)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs' folders are (default: runs)")
-    parser.add_argument("--fresh", action="store_true", help="start over; what an earlier run left is moved aside")
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="start over; what an earlier run left is moved aside. A pipeline's stages that have succeeded stay unless "
+        "they, or what they build on, are others by now",
+    )
     add_mount_argument(parser)
     parser.set_defaults(main=main)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs every job of the file in the order in which they depend on each other; stops at the first that fails."""
-    jobs = in_order(load_jobs(arguments.filename))
+    resources = load_resources(arguments.filename)
+    jobs = in_order([job for resource in resources for job in jobs_of(resource)])
+    stages = {job.metadata.name for each in resources if isinstance(each, RLHFPipeline) for job in jobs_of(each)}
     if arguments.output is not None and len(jobs) > 1:
         raise InputError(
             Problem(f"goes with one job, but {arguments.filename} holds {len(jobs)}; use --runs", "--output")
         )
     quiet_libraries()
     console = Console(highlight=False)
+    folders = {job.metadata.name: RunFolder(arguments.output or arguments.runs / job.metadata.name) for job in jobs}
+    kept = done_stages([job for job in jobs if job.metadata.name in stages], folders) if arguments.fresh else set()
     for job in jobs:
-        folder = RunFolder(arguments.output or arguments.runs / job.metadata.name)
-        outcome = run_job(job, folder, arguments, console)
+        name = job.metadata.name
+        if name in kept:
+            console.print(f"{name} has succeeded, and is kept; delete {folders[name].root} to run it again too")
+        outcome = run_job(job, folders[name], arguments, console, arguments.fresh and name not in kept)
         if outcome.reason != "Succeeded":
-            print(f"{job.metadata.name}: {outcome.reason}: {outcome.message}", file=sys.stderr)
+            print(f"{name}: {outcome.reason}: {outcome.message}", file=sys.stderr)
             return EXIT_CODES.get(outcome.reason, 1)
     return 0
 
 
+def done_stages(stages: list[FineTuneJob], folders: Mapping[str, RunFolder]) -> set[str]:
+    """The names of the stages that have succeeded as they stand in the file now, on models that are none of those that
+    will be made anew.
+
+    Args:
+        stages: of pipelines, each after those whose models it reads.
+        folders: where the runs are, by name.
+    """
+    from tunesmith.launch.folder import has_succeeded
+
+    anew = set[str]()
+    for job in stages:
+        name = job.metadata.name
+        if not anew.isdisjoint(job.spec.model_jobs.values()) or not has_succeeded(folders[name], job):
+            anew.add(name)
+    return {job.metadata.name for job in stages} - anew
+
+
 def in_order(jobs: list[FineTuneJob]) -> list[FineTuneJob]:
-    """The jobs of a file, each after the one whose model it starts from.
+    """The jobs of a file, each after those whose models it reads.
 
     Raises:
         InputError: jobs wait for each other.
     """
-    names = {job.metadata.name for job in jobs}
     waiting, ordered = list(jobs), list[FineTuneJob]()
     while waiting:
-        done = {job.metadata.name for job in ordered}
-        ready = next((j for j in waiting if j.spec.model.job not in names or j.spec.model.job in done), None)
+        missing = {job.metadata.name for job in waiting}
+        ready = next((job for job in waiting if missing.isdisjoint(job.spec.model_jobs.values())), None)
         if ready is None:
             listing = ", ".join(job.metadata.name for job in waiting)
             raise InputError(Problem(f"{listing} wait for each other's models", "spec.model.source"))
@@ -73,7 +103,9 @@ def show_findings(findings: list["Finding"], console: Console) -> None:
         console.print("\n".join(f"  {number}. {text}" for number, text in enumerate(finding.remedies, 1)))
 
 
-def run_job(job: FineTuneJob, folder: RunFolder, arguments: argparse.Namespace, console: Console) -> Outcome:
+def run_job(
+    job: FineTuneJob, folder: RunFolder, arguments: argparse.Namespace, console: Console, fresh: bool
+) -> Outcome:
     """Trains and evaluates one job, or shows what is there already if it has been done."""
     from tunesmith.cli.progress import TrainingProgress
     from tunesmith.cli.trials_table import trials_table
@@ -87,7 +119,7 @@ def run_job(job: FineTuneJob, folder: RunFolder, arguments: argparse.Namespace, 
     if ignored:
         console.print(f"spec.{' and spec.'.join(ignored)}: ignored here; only a cluster uses it", style="dim")
     resolver = Resolver(mounts=dict(arguments.mount), base=arguments.filename.parent, runs=arguments.runs)
-    with open_folder(folder, job, arguments.fresh):
+    with open_folder(folder, job, fresh):
         outcome = read_result(folder.result)
         if outcome is not None and outcome.reason == "Succeeded" and folder.model.exists():
             console.print("has been trained already; --fresh starts over")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tunesmith.api.load import Where, load_jobs
+from tunesmith.api.load import Where, load_resources
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Prints a line for each job that is valid."""
+    """Prints a line for each resource; all are valid, or none is printed."""
     where: Where = "local" if arguments.local else "cluster"
-    for job in load_jobs(arguments.filename, where):
-        print(f"{arguments.filename}: FineTuneJob {job.metadata.name} is valid")
+    for resource in load_resources(arguments.filename, where):
+        print(f"{arguments.filename}: {resource.kind} {resource.metadata.name} is valid")
     return 0

@@ -93,6 +93,18 @@ def _claim(folder: RunFolder, job: FineTuneJob) -> None:
         raise InputError(Problem(f"cannot be written: {error.strerror}", file=str(folder.config))) from None
 
 
+def has_succeeded(folder: RunFolder, job: FineTuneJob) -> bool:
+    """Whether the folder holds the model of this very job, as the run that made it ended."""
+    outcome = read_result(folder.result)
+    if outcome is None or outcome.reason != "Succeeded" or not folder.model.exists():
+        return False
+    try:
+        earlier = json.loads(folder.config.read_text(encoding="utf-8"))["fields"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return not differing_fields(identity_fields(job.spec), earlier)
+
+
 def _move_aside(folder: RunFolder) -> None:
     """Nothing is lost: what an earlier run left goes to a folder beside."""
     old = [path for path in folder.root.iterdir() if path != folder.lock]
