@@ -16,6 +16,8 @@ _MEANINGS: dict[Reason, str] = {
     "OutOfMemory": "A micro-batch does not fit.",
     "LossDiverged": "The loss or the norm of its gradient is not finite. The message names the step and its rows; the "
     "last good checkpoint stays. Lower `training.learningRate` or `training.maxGradNorm`, or look at these rows.",
+    "PolicyCollapsed": "The answers of PPO diverged from the starting model by more than `ppo.klLimit`; the last "
+    "checkpoint is from before. Raise `ppo.klCoefficient`, or lower `training.learningRate` or `ppo.epochs`.",
     "StorageFull": "A checkpoint could not be written.",
     "Interrupted": "Somebody asked the run to stop; it saved its state first.",
     "WorkerLost": "A node, a pod or a process went away: a preemption, a crash of the machine, the kernel's "
