@@ -16,6 +16,8 @@ from .test_kill_anywhere import phase, timeless
 NAME = "helpful"
 STAGES = ("sft", "reward", "ppo")
 LONGEST = 90.0
+PATIENT = {"outcome_grace_seconds": "20"}
+"""After a start the watch of pods may be well behind that of RayJobs."""
 OTHER_PPO = {"spec": {"ppo": {"training": {"seed": 5}}}}
 
 
@@ -38,7 +40,7 @@ def play(
     end = time.monotonic() + LONGEST
     while True:
         if operator is not None and not operator.alive:
-            operator.start()
+            operator.start(**PATIENT)
         pipeline = get(kube, namespace)
         if until(pipeline):
             return pipeline
@@ -250,7 +252,7 @@ def is_of_pipeline(write: str) -> bool:
 
 def test_every_write_may_be_the_last(kube: Kube, namespace: str, operator: Operator, proxy: Proxy) -> None:
     ray = Ray(kube, namespace, hopeless=(f"{NAME}-ppo",))
-    operator.start().wait_until_healthy()
+    operator.start(**PATIENT).wait_until_healthy()
     kube.create(rlhf_pipeline(NAME, namespace))
     undisturbed = story(kube, namespace, ray, operator)
     assert undisturbed["jobs"] == [f"{NAME}-ppo", f"{NAME}-ppo-2", f"{NAME}-reward", f"{NAME}-sft"]

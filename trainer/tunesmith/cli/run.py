@@ -48,12 +48,10 @@ def main(arguments: argparse.Namespace) -> int:
     quiet_libraries()
     console = Console(highlight=False)
     folders = {job.metadata.name: RunFolder(arguments.output or arguments.runs / job.metadata.name) for job in jobs}
-    kept = done_stages([job for job in jobs if job.metadata.name in stages], folders) if arguments.fresh else set()
+    kept = done_stages([job for job in jobs if job.metadata.name in stages], folders)
     for job in jobs:
         name = job.metadata.name
-        if name in kept:
-            console.print(f"{name} has succeeded, and is kept; delete {folders[name].root} to run it again too")
-        outcome = run_job(job, folders[name], arguments, console, arguments.fresh and name not in kept)
+        outcome = run_job(job, folders[name], arguments, console, name in kept)
         if outcome.reason != "Succeeded":
             print(f"{name}: {outcome.reason}: {outcome.message}", file=sys.stderr)
             return EXIT_CODES.get(outcome.reason, 1)
@@ -104,9 +102,17 @@ def show_findings(findings: list["Finding"], console: Console) -> None:
 
 
 def run_job(
-    job: FineTuneJob, folder: RunFolder, arguments: argparse.Namespace, console: Console, fresh: bool
+    job: FineTuneJob, folder: RunFolder, arguments: argparse.Namespace, console: Console, kept: bool
 ) -> Outcome:
-    """Trains and evaluates one job, or shows what is there already if it has been done."""
+    """Trains and evaluates one job, or shows what is there already if it has been done.
+
+    Args:
+        job: what to run.
+        folder: its run's folder.
+        arguments: of the command line.
+        console: shows what happens.
+        kept: it is a pipeline's stage that is done, and stays so whatever the command line says.
+    """
     from tunesmith.cli.progress import TrainingProgress
     from tunesmith.cli.trials_table import trials_table
     from tunesmith.launch.folder import open_folder, read_result
@@ -119,10 +125,11 @@ def run_job(
     if ignored:
         console.print(f"spec.{' and spec.'.join(ignored)}: ignored here; only a cluster uses it", style="dim")
     resolver = Resolver(mounts=dict(arguments.mount), base=arguments.filename.parent, runs=arguments.runs)
-    with open_folder(folder, job, fresh):
+    with open_folder(folder, job, arguments.fresh and not kept):
         outcome = read_result(folder.result)
         if outcome is not None and outcome.reason == "Succeeded" and folder.model.exists():
-            console.print("has been trained already; --fresh starts over")
+            again = f"delete {folder.root} to run it again" if kept else "--fresh starts over"
+            console.print(f"has been trained already; {again}", soft_wrap=True)
         elif job.spec.search is not None:
             from tunesmith.launch.search import search_here
 
