@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 FORGETFUL = 0.6
-PREFERENCES, TEST = 1500, 600
+PREFERENCES, TEST = 2400, 600
 
 
 def forgets_the_carry(a: int, b: int) -> int:
@@ -22,11 +22,9 @@ def forgets_the_carry(a: int, b: int) -> int:
     return (a // 10 + b // 10) * 10 + (a % 10 + b % 10) % 10
 
 
-def mistakes(a: int, b: int, draw: random.Random) -> list[int]:
-    """Wrong answers: the carry forgotten, or carried where there is nothing to carry; and a slip in a digit."""
-    carry = a + b - 10 if a % 10 + b % 10 >= 10 else a + b + 10
-    slip = a + b + draw.choice((-1, 1)) * draw.choice((1, 2, 3, 20, 100))
-    return [carry, abs(slip)]
+def mistakes_the_carry(a: int, b: int) -> int:
+    """The sum without the carry, or with one where there is nothing to carry."""
+    return a + b - 10 if a % 10 + b % 10 >= 10 else a + b + 10
 
 
 def write(name: str, rows: Iterable[dict[str, str]]) -> None:
@@ -52,9 +50,8 @@ def main() -> None:
         answer = forgets_the_carry(a, b) if draw.random() < FORGETFUL else a + b
         demonstrations.append({"prompt": prompt(a, b), "response": str(answer)})
     pairs = [
-        {"prompt": prompt(a, b), "chosen": str(a + b), "rejected": str(wrong)}
+        {"prompt": prompt(a, b), "chosen": str(a + b), "rejected": str(mistakes_the_carry(a, b))}
         for a, b in preferences
-        for wrong in mistakes(a, b, draw)
     ]
     write("demonstrations.jsonl", demonstrations)
     write("preferences.jsonl", pairs)
