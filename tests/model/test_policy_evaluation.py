@@ -154,7 +154,7 @@ def test_a_reward_model_scores_both_models_answers(tokenizer: Tokenizer, tmp_pat
     torch.nn.init.normal_(scorer.score.weight)
     save(scorer, tokenizer, tmp_path / "reward")
     Centring(gain=0.3, bias=-0.1).write(tmp_path / "reward")
-    reward = [{"model": {"source": str(tmp_path / "reward")}, "weight": 2.0}, {"exactMatch": {}}]
+    reward: list[dict[str, Any]] = [{"model": {"source": str(tmp_path / "reward")}, "weight": 2.0}, {"exactMatch": {}}]
     test = [{"prompt": prompt, "response": "no answer is like this"} for prompt in PROMPTS]
     _, rows = evaluated(job_in(tmp_path, test, reward, metrics=["reward"]), tmp_path)
     for row, text in enumerate(PROMPT_TEXTS):
