@@ -91,6 +91,7 @@ def _take(outcome: Outcome, decision: Decision) -> None:
             percentage=100 * outcome.step // outcome.total_steps,
             loss=outcome.metrics.get("loss"),
             validation_loss=outcome.metrics.get("validation/loss"),
+            reward=outcome.metrics.get("ppo/reward"),
             tokens_per_second=outcome.metrics.get("tokens_per_second"),
             remaining_seconds=0 if outcome.reason == "Succeeded" else None,
         )

@@ -73,6 +73,26 @@ def test_it_shows_data_steps_losses_and_speed(folder: RunFolder) -> None:
     assert "8/8 loss 0.5000, validation 5.0000" in shown_after(folder, act)
 
 
+def test_of_ppo_it_shows_reward_and_divergence(folder: RunFolder) -> None:
+    """The loss says little there, and is no sign of trouble when it rises."""
+
+    def of_policy(step: int, **more: float) -> str:
+        figures = {"ppo/reward": step / 20, "ppo/kl": 0.25 * step, "loss": 9.0 * step, "tokens_per_second": 1500.0}
+        return json.dumps({"step": step, **figures, **more}) + "\n"
+
+    def act(wait_for: Callable[[str], None]) -> None:
+        begin(folder)
+        folder.metrics.write_text("".join(of_policy(step) for step in range(1, 7)))
+        wait_for("6/8 reward 0.300, kl 1.50, 1,500 tokens/s")
+        with folder.metrics.open("a") as lines:
+            lines.write(of_policy(8, **{"validation/reward": 0.375}))
+
+    shown = shown_after(folder, act)
+    assert "8/8 reward 0.400, validation 0.375, kl 2.00" in shown
+    assert "loss" not in shown
+    assert "LossExplodes" not in shown
+
+
 def test_a_line_that_is_half_written_waits(folder: RunFolder) -> None:
     def act(wait_for: Callable[[str], None]) -> None:
         begin(folder)

@@ -42,12 +42,31 @@ def metric(name: str, difference: tuple[float, float, float] | None, rows: int =
         ("exactMatch", (1, 1, 1), 5, "too few rows to tell"),
         ("perplexity", (-9, -9, -9), 1, "too few rows to tell"),
         ("exactMatch", None, 100, ""),
+        ("reward", (0.2, 0.1, 0.3), 100, "better"),
+        ("answerTokens", (5, 4, 6), 100, "longer"),
+        ("answerTokens", (-5, -6, -4), 100, "shorter"),
+        ("answerTokens", (-5, -6, 4), 100, "no difference shown"),
+        ("divergence", None, 100, ""),
     ],
 )
 def test_a_verdict_claims_what_the_interval_shows(
     name: str, difference: tuple[float, float, float] | None, rows: int, verdict: str
 ) -> None:
     assert metric(name, difference, rows).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("rate", "rows", "verdict"),
+    [
+        ((0.6, 0.55, 0.65), 100, "better"),
+        ((0.4, 0.35, 0.45), 100, "worse"),
+        ((0.6, 0.49, 0.65), 100, "no difference shown"),
+        ((1, 1, 1), 5, "too few rows to tell"),
+    ],
+)
+def test_a_win_rate_is_held_against_a_half(rate: tuple[float, float, float], rows: int, verdict: str) -> None:
+    data = {"name": "winRate", "rows": rows, "tuned": interval(*rate)}
+    assert MetricReport.model_validate(data).verdict == verdict
 
 
 def report(*metrics: MetricReport, **more: Any) -> EvaluationReport:
@@ -91,6 +110,18 @@ def test_the_table_says_everything_within_80_columns() -> None:
         assert part in " ".join(text.split())
     assert "2 prompts too long for the base model, counted as wrong" in " ".join(text.split())
     assert "1,234 answers of the base model not finished" in " ".join(text.split())
+
+
+def test_a_policys_table_compares_by_win_rate_and_leaves_the_divergence_alone() -> None:
+    wins = {"name": "winRate", "rows": 100, "tuned": interval(0.607, 0.588, 0.626)}
+    apart = {"name": "divergence", "rows": 100, "tuned": interval(0.561, 0.468, 0.656)}
+    own = [MetricReport.model_validate(data) for data in (wins, apart)]
+    lines = rendered(report(metric("reward", (0.2, 0.1, 0.3)), metric("answerTokens", (5, 4, 6)), *own)).splitlines()
+    (rate,) = (line.split() for line in lines if "win rate" in line)
+    assert rate == ["win", "rate", "↑", "0.607", "better"]
+    (divergence,) = (line.split() for line in lines if "divergence" in line)
+    assert divergence == ["divergence,", "nats", "0.561"]
+    assert any("longer" in line for line in lines)
 
 
 def test_a_table_without_a_base_compares_nothing() -> None:

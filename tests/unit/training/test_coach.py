@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from tunesmith.api.outcome import Outcome, Reason
-from tunesmith.training.coach import SYMPTOMS, find
+from tunesmith.training.coach import POLICY_SYMPTOMS, SYMPTOMS, find
 from tunesmith.training.curve import Curve
 from tunesmith.training.troubleshooting import main, page
 
@@ -130,7 +130,7 @@ def test_findings_leave_room_in_a_termination_message() -> None:
 
 def test_the_page_tells_every_symptom_and_every_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = page()
-    assert all(f"### {symptom.name}\n" in text for symptom in SYMPTOMS)
+    assert all(f"### {name}\n" in text for name in [s.name for s in SYMPTOMS] + [s.name for s in POLICY_SYMPTOMS])
     assert all(f"| `{reason}` |" in text for reason in get_args(Reason))
     file = tmp_path / "page.md"
     assert main(["--check", str(file)]) == 1

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.error import HTTPError
 
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tunesmith.api.status import Progress
@@ -70,6 +71,43 @@ def test_metrics_and_progress_are_served(tmp_path: Path) -> None:
     assert values["tunesmith_training_peak_memory_bytes"] > 1e6
     ours = [family for name, family in families.items() if name.startswith("tunesmith_")]
     assert all(family.documentation for family in ours)
+
+
+def values_of(telemetry: Telemetry) -> dict[str, float]:
+    families = list(text_string_to_metric_families(generate_latest(telemetry.registry).decode()))
+    ours = [family for family in families if family.name.startswith("tunesmith_")]
+    assert all(family.documentation for family in ours)
+    return {s.name + "".join(s.labels.values()): s.value for family in ours for s in family.samples}
+
+
+def test_a_ppo_run_serves_what_ppo_has(tmp_path: Path) -> None:
+    telemetry = Telemetry(tmp_path / "metrics.jsonl", total_steps=8, first_step=0)
+    figures = {"reward": 0.5, "reward_p10": 0.0, "kl": 0.75, "entropy": 0.25, "reward_0": 0.4, "reward_1": -0.1}
+    of_policy = {f"ppo/{name}": value for name, value in figures.items()} | {"validation/reward": 0.375}
+    telemetry.step(record(1, **of_policy), seconds=0.3, tokens=50, samples=4, write=True)
+    values = values_of(telemetry)
+    assert values["tunesmith_ppo_reward"] == 0.5
+    assert values["tunesmith_ppo_reward_low"] == 0.0
+    assert values["tunesmith_ppo_divergence_nats"] == 0.75
+    assert values["tunesmith_ppo_entropy_nats"] == 0.25
+    assert values["tunesmith_ppo_validation_reward"] == 0.375
+    assert (values["tunesmith_ppo_reward_term0"], values["tunesmith_ppo_reward_term1"]) == (0.4, -0.1)
+    assert telemetry.progress is not None
+    assert telemetry.progress.reward == 0.5
+
+
+def test_a_reward_run_serves_accuracy_and_margin_and_others_neither(tmp_path: Path) -> None:
+    telemetry = Telemetry(tmp_path / "metrics.jsonl", total_steps=8, first_step=0)
+    tell(telemetry, 1)
+    assert not any(name.startswith(("tunesmith_ppo", "tunesmith_reward")) for name in values_of(telemetry))
+    assert telemetry.progress is not None
+    assert telemetry.progress.reward is None
+    figures = {"train/reward/accuracy": 0.875, "train/reward/margin": 1.5, "reward/accuracy": 0.75}
+    telemetry.step(record(2, **figures), seconds=0.3, tokens=50, samples=4, write=True)
+    values = values_of(telemetry)
+    assert values["tunesmith_reward_accuracy_ratio"] == 0.875
+    assert values["tunesmith_reward_margin"] == 1.5
+    assert values["tunesmith_reward_validation_accuracy_ratio"] == 0.75
 
 
 def test_every_written_step_is_a_line(tmp_path: Path) -> None:

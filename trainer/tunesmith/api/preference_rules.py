@@ -112,4 +112,15 @@ PREFERENCE_RULES = (
         holds=_metrics_fit,
         field="evaluation.metrics",
     ),
+    Rule(
+        cel="!has(self.evaluation) || self.evaluation.compareWithBase || "
+        "!self.evaluation.metrics.exists(m, m in ['winRate', 'divergence'])",
+        message="should be true for winRate and divergence, which compare with the base",
+        holds=lambda s: (
+            s.evaluation is None
+            or s.evaluation.compare_with_base
+            or {"winRate", "divergence"}.isdisjoint(s.evaluation.metrics)
+        ),
+        field="evaluation.compareWithBase",
+    ),
 )

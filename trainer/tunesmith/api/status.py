@@ -41,6 +41,8 @@ class Progress(Record):
     """Mean loss per token of the last step."""
     validation_loss: float | None = None
     """Mean loss per token on the validation rows, when last computed."""
+    reward: float | None = None
+    """Of PPO, the mean reward of the last step's answers."""
     tokens_per_second: float | None = None
     """Real tokens, padding excluded."""
     remaining_seconds: int | None = None

@@ -14,8 +14,17 @@ from tunesmith.cli.data_table import data_table
 from tunesmith.training.curve import explodes, loss_curve
 
 
+def figures_of(record: dict[str, float]) -> str:
+    """What a step's record says of how well the run goes."""
+    if "ppo/reward" in record:
+        validation = f", validation {record['validation/reward']:.3f}" if "validation/reward" in record else ""
+        return f"reward {record['ppo/reward']:.3f}{validation}, kl {record['ppo/kl']:.2f}"
+    validation = f", validation {record['validation/loss']:.4f}" if "validation/loss" in record else ""
+    return f"loss {record['loss']:.4f}{validation}"
+
+
 class TrainingProgress:
-    """A bar with loss, tokens per second and time left."""
+    """A bar with the loss, or of PPO reward and divergence, tokens per second and time left."""
 
     def __init__(self, folder: RunFolder, console: Console) -> None:
         self._folder, self._console = folder, console
@@ -58,14 +67,14 @@ class TrainingProgress:
     def _show(self, bar: Progress, task: TaskID) -> None:
         if not self._read():
             return
-        validation = f", validation {self._last['validation/loss']:.4f}" if "validation/loss" in self._last else ""
-        figures = f"loss {self._last['loss']:.4f}{validation}, {self._last['tokens_per_second']:,.0f} tokens/s,"
         self._warn()
+        figures = f"{figures_of(self._last)}, {self._last['tokens_per_second']:,.0f} tokens/s,"
         bar.update(task, completed=self._last["step"], figures=figures)
 
     def _warn(self) -> None:
-        """Says once that the loss explodes, while there is time to stop."""
-        seen = None if self._warned else explodes(loss_curve(self._records))
+        """Says once that the loss explodes, while there is time to stop; that of PPO says little."""
+        silent = self._warned or "ppo/reward" in self._last
+        seen = None if silent else explodes(loss_curve(self._records))
         if seen is not None:
             self._warned = True
             self._console.print(f"[yellow]LossExplodes[/]: {seen}; stop with Ctrl-C", soft_wrap=True)

@@ -21,6 +21,15 @@ class Answers:
     """Answers that ran into the limit before their end."""
     batch_size: int
     """Rows at once, after memory ran out."""
+    tokens: list[list[int]]
+    """Of each answer, without the one that ends it."""
+    ends: list[int | None]
+    """The token that ends each answer; None where it has no end."""
+
+    def written(self, row: int) -> list[int]:
+        """All tokens of an answer, the one that ends it included."""
+        end = self.ends[row]
+        return self.tokens[row] if end is None else [*self.tokens[row], end]
 
 
 @torch.inference_mode()
@@ -56,6 +65,7 @@ def generate_answers(
     room = [_room(max_new_tokens, context, len(prompt), separate) for prompt in prompts]
     answerable = [row for row, prompt in enumerate(prompts) if prompt and room[row] > 0]
     tokens: list[list[int]] = [[] for _ in prompts]
+    ends: list[int | None] = [None] * len(prompts)
     finished: set[int] = set()
     unfinished = 0
 
@@ -74,6 +84,7 @@ def generate_answers(
             if stopped or full:
                 finished.add(row)
                 unfinished += not stopped
+                ends[row] = part[len(new)] if stopped else None
         progress(len(finished))
 
     pad = int(tokenizer.pad_token_id)
@@ -93,7 +104,7 @@ def generate_answers(
         bare.generation_config = own
     decoded = tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     texts = [decoded[row] if row in finished else None for row in range(len(prompts))]
-    return Answers(texts, unfinished, batch_size)
+    return Answers(texts, unfinished, batch_size, tokens, ends)
 
 
 def _room(max_new_tokens: int, context: int | None, prompt: int, separate: bool) -> int:

@@ -24,7 +24,7 @@ _PAIRS = (
 )
 """What happened to rows that were truncated, and to those that were dropped."""
 
-Verdict = Literal["better", "worse", "no difference shown", "too few rows to tell", ""]
+Verdict = Literal["better", "worse", "longer", "shorter", "no difference shown", "too few rows to tell", ""]
 
 
 class MetricReport(Schema):
@@ -41,14 +41,18 @@ class MetricReport(Schema):
 
     @property
     def verdict(self) -> Verdict:
-        """What the difference's interval shows of the tuned model, and no more; empty without a base."""
-        if self.difference is None:
+        """What the difference's interval shows of the tuned model, or that of a win rate, and no more; empty without a
+        base, and for a divergence, which is neither good nor bad."""
+        shown, equal = (self.tuned, 0.5) if self.name == "winRate" else (self.difference, 0.0)
+        if shown is None:
             return ""
         if self.rows < FEWEST_ROWS:
             return "too few rows to tell"
-        if self.difference.low <= 0 <= self.difference.high:
+        if shown.low <= equal <= shown.high:
             return "no difference shown"
-        return "better" if (self.difference.value > 0) != (self.name == "perplexity") else "worse"
+        if self.name == "answerTokens":
+            return "longer" if shown.value > equal else "shorter"
+        return "better" if (shown.value > equal) != (self.name == "perplexity") else "worse"
 
 
 class ModelReport(Schema):
@@ -60,7 +64,8 @@ class ModelReport(Schema):
     """Type of its weights."""
     device: str
     unanswered: int = 0
-    """Rows whose prompt leaves no room in the model's context, or has no token; they count as wrong."""
+    """Rows whose prompt leaves no room in the model's context, or has no token; they count as wrong, and for reward,
+    winRate and answerTokens not at all."""
     unfinished: int = 0
     """Answers that ran into maxNewTokens, or the end of the context, before their end."""
     batch_size: int | None = None

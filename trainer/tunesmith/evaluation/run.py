@@ -24,8 +24,9 @@ from tunesmith.api.quantity import parse_quantity
 from tunesmith.data.rows import read_rows
 from tunesmith.evaluation import statistics
 from tunesmith.evaluation.pairs import longer_answer_accuracy, preferred
+from tunesmith.evaluation.policy import Drawn
 from tunesmith.evaluation.report import EvaluationReport, MetricReport, ModelReport, write_report
-from tunesmith.evaluation.score import ModelScores, Progress, TestSet, read_test_set, score_model
+from tunesmith.evaluation.score import ModelScores, Progress, TestSet, compare_policies, read_test_set, score_model
 from tunesmith.models.load import ModelLocation, load_model, load_tokenizer
 from tunesmith.models.reward import Centring, load_reward_model
 from tunesmith.models.start import base_model
@@ -92,7 +93,11 @@ def _evaluate(job: FineTuneJob, folder: RunFolder, resolver: Resolver, progress:
     base = None
     if evaluation.compare_with_base:
         address = spec.model.source or f"a new model, seed {spec.training.seed}"
-        base = score("base", address, lambda: base_model(spec, resolver, tokenizer, "auto"))
+        start = partial(base_model, spec, resolver, tokenizer, "auto")
+        base = score("base", address, start, drawn=tuned.scores.drawn)
+    if spec.objective.ppo is not None:
+        both = tuned.scores, base.scores if base else None
+        compare_policies(*both, test, spec, resolver, tokenizer, progress)
 
     report = _report(job, evaluation, test, tuned, base)
     write_report(folder, report, _lines(test, tuned, base, Centring.read(folder.model)))
@@ -119,13 +124,14 @@ def _measure(
     test: TestSet,
     spec: FineTuneJobSpec,
     progress: Progress,
+    drawn: Drawn | None = None,
 ) -> _Measured:
     """Loads a model, scores it, and lets it go: there is never more than one in memory."""
     started = time.monotonic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load().eval()
     model.to(device)
-    scores = score_model(model, tokenizer, test, spec, lambda what, *n: progress(f"{what}, {name} model", *n))
+    scores = score_model(model, tokenizer, test, spec, lambda what, *n: progress(f"{what}, {name} model", *n), drawn)
     answers = scores.answers
     report = ModelReport.model_validate(
         {
@@ -158,7 +164,7 @@ def _report(
     metrics = []
     for name in evaluation.metrics:
         scores = tuned.scores.metrics[name]
-        estimate = statistics.estimate(scores, base.scores.metrics[name] if base else None)
+        estimate = statistics.estimate(scores, base.scores.metrics.get(name) if base else None)
         metrics.append(
             MetricReport(
                 name=name,
@@ -187,9 +193,23 @@ def _report(
             "confidence": statistics.CONFIDENCE,
             "resamples": statistics.RESAMPLES,
             "seed": statistics.SEED,
+            **_drawing(job.spec),
         },
         versions={name: version(name) for name in _VERSIONS},
     )
+
+
+def _drawing(spec: FineTuneJobSpec) -> dict[str, int | float | str]:
+    """How the answers were drawn that a divergence is measured on."""
+    ppo, evaluation = spec.objective.ppo, spec.evaluation
+    if ppo is None or evaluation is None or "divergence" not in evaluation.metrics:
+        return {}
+    return {
+        "divergence": "one sampled answer to each prompt",
+        "temperature": ppo.temperature,
+        "sampledTokens": ppo.max_new_tokens,
+        "sampleSeed": spec.training.seed,
+    }
 
 
 def _lines(test: TestSet, tuned: _Measured, base: _Measured | None, centring: Centring) -> Iterator[dict[str, Any]]:
@@ -206,7 +226,7 @@ def _row(scores: ModelScores, row: int, centring: Centring) -> dict[str, Any]:
     for name, metric in scores.metrics.items():
         if metric.exponential:
             values |= {"negativeLogLikelihood": float(metric.sums[row]), "tokens": int(metric.weights[row])}
-        else:
+        elif metric.weights[row]:
             values[name] = float(metric.sums[row])
     return values
 

@@ -11,11 +11,14 @@ from tunesmith.api.evaluation import EvaluationSpec, MetricName
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.data.encode import encode_prompts, prompt_of, response_of, text_of
 from tunesmith.data.rows import Row
+from tunesmith.evaluation import policy
 from tunesmith.evaluation.generate import Answers, generate_answers
 from tunesmith.evaluation.loss import TestRows, encode_test, row_losses
 from tunesmith.evaluation.metrics import exact_match, token_f1
 from tunesmith.evaluation.pairs import TestPairs, by_prompt, preferred, read_test_pairs, score_pairs
-from tunesmith.evaluation.statistics import RowScores
+from tunesmith.evaluation.policy import Drawn
+from tunesmith.evaluation.statistics import Floats, RowScores
+from tunesmith.sources import Resolver
 from tunesmith.training.failures import LossDivergedError
 from tunesmith.training.objective import collator_of
 
@@ -23,6 +26,7 @@ Progress = Callable[[str, int, int], None]
 """Is told what is being done, how much of it is done, and how much there is."""
 
 _COMPARISONS: dict[MetricName, Callable[[str, str], float]] = {"exactMatch": exact_match, "tokenF1": token_f1}
+_OF_POLICIES: frozenset[MetricName] = policy.OF_ANSWERS | {"divergence"}
 _LARGEST_LOSS = 700.0
 """Nats per token; exp of more is no number."""
 
@@ -35,11 +39,12 @@ class TestSet:
 
     rows: int
     texts: list[dict[str, str]]
-    """Prompt and reference of each row, or its text where that is all it holds."""
+    """Prompt and reference of each row, or its text where that is all it holds; prompts to be answered by a policy need
+    no reference."""
     encoded: TestRows | None = None
     """For perplexity."""
     prompts: list[list[int]] = field(default_factory=list)
-    """Tokens of each prompt, where answers are compared."""
+    """Tokens of each prompt, where there are answers."""
     pairs: TestPairs | None = None
     """For pairAccuracy; these are the rows then."""
 
@@ -53,6 +58,10 @@ class ModelScores:
     """Where answers are compared."""
     pairs: NDArray[np.float64] | None = None
     """Of a reward model, the scores of each pair's answers; [pairs, 2]."""
+    drawn: Drawn | None = None
+    """Answers of the tuned policy, for its divergence."""
+    likelihoods: Floats | None = None
+    """Their log-probabilities; [answers]."""
 
 
 def read_test_set(
@@ -72,8 +81,9 @@ def read_test_set(
         if text is not None:
             texts.append({"text": text})
         else:
-            texts.append({"prompt": prompt_of(row, spec, tokenizer), "reference": response_of(row, spec)})
-    asks_answers = not _COMPARISONS.keys().isdisjoint(evaluation.metrics)
+            prompt = {"prompt": prompt_of(row, spec, tokenizer)}
+            texts.append(prompt | ({"reference": response_of(row, spec)} if _has_reference(row, spec) else {}))
+    asks_answers = not (_COMPARISONS.keys() | _OF_POLICIES).isdisjoint(evaluation.metrics)
     return TestSet(
         rows=len(rows),
         texts=texts,
@@ -82,12 +92,21 @@ def read_test_set(
     )
 
 
+def _has_reference(row: Row, spec: FineTuneJobSpec) -> bool:
+    """Whether a row's response is there, or must be."""
+    ppo, evaluation = spec.objective.ppo, spec.evaluation
+    if ppo is None or evaluation is None or spec.dataset.columns.response in row:
+        return True
+    return policy.needs_references(ppo, evaluation.metrics)
+
+
 def score_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     test: TestSet,
     spec: FineTuneJobSpec,
     progress: Progress,
+    drawn: Drawn | None = None,
 ) -> ModelScores:
     """Every metric that the spec asks for, row by row.
 
@@ -97,6 +116,7 @@ def score_model(
         test: what it is tested on.
         spec: the job's, with its evaluation.
         progress: is told of each batch.
+        drawn: for the divergence of policies, the answers that the tuned one has drawn; without any, it draws some.
 
     Raises:
         LossDivergedError: a loss is not finite.
@@ -126,6 +146,11 @@ def score_model(
         metrics["perplexity"] = RowScores(losses, test.encoded.tokens, exponential=True)
     if not test.prompts:
         return ModelScores(metrics)
+    likelihoods: Floats | None = None
+    if "divergence" in evaluation.metrics:
+        drawn, likelihoods = _drawn(model, tokenizer, test, spec, progress, drawn)
+    if (_COMPARISONS.keys() | policy.OF_ANSWERS).isdisjoint(evaluation.metrics):
+        return ModelScores(metrics, drawn=drawn, likelihoods=likelihoods)
     answers = generate_answers(
         model,
         tokenizer,
@@ -137,7 +162,56 @@ def score_model(
     for name, compare in _COMPARISONS.items():
         if name in evaluation.metrics:
             metrics[name] = compare_answers(compare, answers.texts, [text["reference"] for text in test.texts])
-    return ModelScores(metrics, answers)
+    if "answerTokens" in evaluation.metrics:
+        metrics["answerTokens"] = policy.answer_tokens(answers)
+    return ModelScores(metrics, answers, drawn=drawn, likelihoods=likelihoods)
+
+
+def _drawn(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    test: TestSet,
+    spec: FineTuneJobSpec,
+    progress: Progress,
+    drawn: Drawn | None,
+) -> tuple[Drawn, Floats]:
+    """Answers of the tuned policy, and how likely this model finds them."""
+    ppo, evaluation = spec.objective.ppo, spec.evaluation
+    assert ppo is not None
+    assert evaluation is not None
+    if drawn is None:
+        drawn = policy.draw(model, tokenizer, test.prompts, spec, lambda done: progress("drawing", done, test.rows))
+    collator = collator_of(spec, model, tokenizer, packed=False)
+    return drawn, policy.likelihoods(model, drawn, collator, ppo.temperature, evaluation.batch_size)
+
+
+def compare_policies(
+    tuned: ModelScores,
+    base: ModelScores | None,
+    test: TestSet,
+    spec: FineTuneJobSpec,
+    resolver: Resolver,
+    tokenizer: PreTrainedTokenizerBase,
+    progress: Progress,
+) -> None:
+    """Adds to the metrics of both models those that need more than one model: the reward's own, or each other.
+
+    Raises:
+        InputError: a reward model cannot be loaded or gives what is no number.
+    """
+    assert spec.evaluation is not None
+    asked = spec.evaluation.metrics
+    if not policy.BY_REWARD.isdisjoint(asked):
+        scored = [tuned, *([base] if base else [])]
+        answers = [model.answers for model in scored if model.answers is not None]
+        references = [text.get("reference", "") for text in test.texts]
+        earned = policy.rewards(answers, test.prompts, references, spec, resolver, tokenizer, progress)
+        for model, scores in zip(scored, earned, strict=True):
+            model.metrics["reward"] = scores
+        if base is not None and "winRate" in asked:
+            tuned.metrics["winRate"] = policy.wins(*earned)
+    if tuned.drawn is not None and tuned.likelihoods is not None and base is not None and base.likelihoods is not None:
+        tuned.metrics["divergence"] = policy.divergence(tuned.drawn, tuned.likelihoods, base.likelihoods, test.rows)
 
 
 def compare_answers(

@@ -13,6 +13,10 @@ _TITLES: dict[MetricName, str] = {
     "exactMatch": "exact match ↑",
     "tokenF1": "token F1 ↑",
     "pairAccuracy": "pair accuracy ↑",
+    "reward": "reward ↑",
+    "winRate": "win rate ↑",
+    "divergence": "divergence, nats",
+    "answerTokens": "answer tokens",
 }
 _STYLES: dict[Verdict, str] = {"better": "green", "worse": "red"}
 
@@ -39,9 +43,11 @@ def report_table(report: EvaluationReport) -> Table:
 
 def _cells(metric: MetricReport) -> list[str]:
     cells = [_TITLES[metric.name], _text(metric.tuned)]
+    verdict = f"[{_STYLES.get(metric.verdict, 'dim')}]{metric.verdict}[/]"
     if metric.base is not None and metric.difference is not None:
-        style = _STYLES.get(metric.verdict, "dim")
-        cells += [_text(metric.base), f"{_text(metric.difference, sign='+')}\n[{style}]{metric.verdict}[/]"]
+        cells += [_text(metric.base), f"{_text(metric.difference, sign='+')}\n{verdict}"]
+    elif metric.verdict:  # a win rate is a comparison itself
+        cells += ["", verdict]
     return cells
 
 

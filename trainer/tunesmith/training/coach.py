@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from tunesmith.api.pod import RunFolder
 from tunesmith.training.curve import (
@@ -24,13 +25,26 @@ from tunesmith.training.curve import (
     still_falling,
     validates_far_above,
 )
+from tunesmith.training.policy_curve import (
+    PolicyCurve,
+    does_not_end,
+    does_not_rise,
+    entropy_collapses,
+    foresees_nothing,
+    grows_long,
+    mostly_clipped,
+    policy_curve_of,
+    strays,
+)
+
+C = TypeVar("C", Curve, PolicyCurve)
 
 MOST = 3
 """At most so many findings are told; the first ones explain the others."""
 
 
 @dataclass(frozen=True)
-class Symptom:
+class Symptom(Generic[C]):
     """Something that a curve may show."""
 
     name: str
@@ -38,7 +52,7 @@ class Symptom:
     """What usually causes it."""
     remedies: tuple[str, ...]
     """What usually helps, the first to try first."""
-    detect: Callable[[Curve], str | None]
+    detect: Callable[[C], str | None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,7 @@ class Finding:
     remedies: tuple[str, ...]
 
 
-SYMPTOMS = (
+SYMPTOMS: tuple[Symptom[Curve], ...] = (
     Symptom(
         "LossExplodes",
         "Steps are too large: each overshoots, and the next starts from a worse place.",
@@ -148,21 +162,112 @@ SYMPTOMS = (
 )
 
 
+POLICY_SYMPTOMS: tuple[Symptom[PolicyCurve], ...] = (
+    Symptom(
+        "PolicyStrays",
+        "The policy leaves the model that it started from faster than the reward is worth; far from it, its answers "
+        "are mostly nonsense that the reward happens to like.",
+        (
+            "raise objective.ppo.klCoefficient, or steer it with adaptiveKL",
+            "lower training.learningRate to a third, or objective.ppo.epochs",
+            "read answers.jsonl: does it earn what it should?",
+        ),
+        strays,
+    ),
+    Symptom(
+        "EntropyCollapsed",
+        "The policy always gives the same answer to a prompt, so there is nothing left to compare, and nothing to "
+        "learn.",
+        (
+            "lower training.learningRate to a third",
+            "raise objective.ppo.entropyCoefficient, for example to 0.01",
+            "raise objective.ppo.klCoefficient",
+        ),
+        entropy_collapses,
+    ),
+    Symptom(
+        "RewardDoesNotRise",
+        "Nothing is learnt: the reward tells too few answers apart, steps are too small or too large, or there is "
+        "nothing left to earn.",
+        (
+            "read answers.jsonl: if nearly all earn the same, tune the starting model further first, or choose a "
+            "reward that tells answers apart",
+            "raise training.batchSize: rewards are noisy",
+            "raise training.learningRate threefold; if the divergence leapt in the first steps, lower it instead",
+            "lower objective.ppo.klCoefficient if the divergence stays near 0",
+        ),
+        does_not_rise,
+    ),
+    Symptom(
+        "AnswersWithoutEnd",
+        "Such an answer is judged though it is not complete, and the policy is not told where to stop.",
+        (
+            "raise objective.ppo.maxNewTokens",
+            "set objective.ppo.missingEndPenalty",
+            "tune the starting model further: its answers should end",
+        ),
+        does_not_end,
+    ),
+    Symptom(
+        "AnswersGrowLong",
+        "Reward models often like long answers; the policy may have found that out, rather than how to answer well.",
+        (
+            "read answers.jsonl: are the longer ones better?",
+            "add a length term to objective.ppo.reward",
+            "raise objective.ppo.klCoefficient",
+            "train the reward model on pairs of like length",
+        ),
+        grows_long,
+    ),
+    Symptom(
+        "MostlyClipped",
+        "Updates go further than the answers of a step can tell; the rest of their work is thrown away.",
+        (
+            "lower training.learningRate to a third",
+            "lower objective.ppo.epochs or miniBatches",
+            "raise training.batchSize",
+        ),
+        mostly_clipped,
+    ),
+    Symptom(
+        "ValuesForeseeNothing",
+        "The value function is no better than a constant, so that advantages are as noisy as the rewards.",
+        (
+            "raise objective.ppo.valueLearningRate three to ten times",
+            "raise objective.ppo.valueCoefficient",
+            "raise training.batchSize, or train longer",
+        ),
+        foresees_nothing,
+    ),
+)
+
+
 def find(curve: Curve) -> list[Finding]:
-    """What a curve shows, the gravest first."""
-    seen = ((symptom, symptom.detect(curve)) for symptom in SYMPTOMS)
+    """What the curves of a run that learns from rows or pairs show, the gravest first."""
+    return _found(SYMPTOMS, curve)
+
+
+def find_in_policy(curve: PolicyCurve) -> list[Finding]:
+    """What the curves of a PPO run show, the gravest first."""
+    return _found(POLICY_SYMPTOMS, curve)
+
+
+def _found(symptoms: tuple[Symptom[C], ...], curve: C) -> list[Finding]:
+    seen = ((symptom, symptom.detect(curve)) for symptom in symptoms)
     return [Finding(symptom.name, text, symptom.remedies) for symptom, text in seen if text is not None][:MOST]
 
 
 def find_in(folder: RunFolder) -> list[Finding]:
     """What the curves in a run's folder show; nothing where they cannot be read."""
     try:
-        training = json.loads(folder.config.read_text(encoding="utf-8"))["job"]["spec"]["training"]
+        spec = json.loads(folder.config.read_text(encoding="utf-8"))["job"]["spec"]
         data = json.loads(folder.data.read_text(encoding="utf-8"))
         records = [json.loads(line) for line in folder.metrics.read_text(encoding="utf-8").splitlines()]
+        ppo = spec["objective"].get("ppo")
+        curve = policy_curve_of(records, ppo) if ppo else curve_of(records, data, spec["training"])
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    return find(curve_of(records, data, training))
+    return find_in_policy(curve) if isinstance(curve, PolicyCurve) else find(curve)
 
 
 def write_findings(folder: RunFolder) -> list[Finding]:

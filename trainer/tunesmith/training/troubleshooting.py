@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from tunesmith.api.outcome import Overrides, Reason, next_attempt
-from tunesmith.training.coach import MOST, SYMPTOMS
+from tunesmith.training.coach import MOST, POLICY_SYMPTOMS, SYMPTOMS
 from tunesmith.training.failures import MESSAGES
 
 _MEANINGS: dict[Reason, str] = {
@@ -44,6 +44,15 @@ def page() -> str:
             "time.",
             "",
             *(line for symptom in SYMPTOMS for line in _symptom(symptom.name, symptom.meaning, symptom.remedies)),
+            "## What the curves of PPO show",
+            "",
+            "None of the above: there the loss says little. `ppo.png` in the run's folder shows the curves.",
+            "",
+            *(
+                line
+                for symptom in POLICY_SYMPTOMS
+                for line in _symptom(symptom.name, symptom.meaning, symptom.remedies)
+            ),
             "## How a run ends",
             "",
             "The reason is printed by `tunesmith run`, is in `result.json`, and on a cluster in the job's conditions "
