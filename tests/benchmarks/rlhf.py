@@ -3,8 +3,8 @@
     python -m tests.benchmarks.rlhf [--seeds 0 1 2] [--work DIR]
 
 For each seed: the supervised stage until its validation loss no longer falls; PPO through the reward model; PPO through
-the rule (exact match); and a control that goes on with supervised tuning for as long as the longer of the two took. All are
-tested on the same prompts, which none has seen. The interval is a paired bootstrap over prompts.
+the rule (exact match); and a control that goes on with supervised tuning for as long as the longer of the two took. All
+are tested on the same prompts, which none has seen. The interval is a paired bootstrap over prompts.
 """
 
 import argparse
