@@ -57,6 +57,7 @@ class RunFolder:
         self.metrics = root / "metrics.jsonl"
         self.result = root / "result.json"
         self.answers = root / "answers.jsonl"
+        self.policy_plot = root / "ppo.png"
         self.findings = root / "findings.json"
         self.evaluation = root / "evaluation"
         self.report = root / "report.html"

@@ -28,6 +28,7 @@ from tunesmith.models.kind import first_position
 from tunesmith.models.parameters import ParameterCount, count_parameters
 from tunesmith.models.prompts import virtual_tokens
 from tunesmith.models.start import start_tokenizer, trainable_model
+from tunesmith.rlhf.plot import plot_policy
 from tunesmith.rlhf.worker import make_policy_trainer
 from tunesmith.training import checkpoint, coach
 from tunesmith.training.assignment import Assignment, worker_threads
@@ -75,9 +76,10 @@ def run_worker(assignment: Assignment) -> Outcome:
 
 
 def _look_back(folder: RunFolder, outcome: Outcome) -> Outcome:
-    """The outcome with what the run's curves show."""
+    """The outcome with what the run's curves show; those of PPO are drawn, too."""
     try:
         found = coach.write_findings(folder)
+        plot_policy(folder)
     except OSError:  # a full disk, which the outcome says
         return outcome
     for finding in found:
