@@ -154,6 +154,8 @@ def test_a_run_goes_on_exactly(method: dict[str, Any], learnt: Learnt, rows: Pat
     assert {outcome.reason for outcome in train(job, whole.folder)} == {"Succeeded"}
     assert len(set(whole.column("ppo/kl_coefficient"))) > 1, "the coefficient is a part of the state"
     resumed = back_to(2, whole, tmp_path / "resumed")
+    resumed.folder.policy_plot.unlink()
     assert {outcome.reason for outcome in train(job, resumed.folder)} == {"Succeeded"}
     for name in FIGURES:
         assert resumed.column(name) == whole.column(name), name
+    assert resumed.folder.policy_plot.stat().st_size > 10_000
