@@ -34,7 +34,7 @@ def policy_job(
     """A PPO job that starts from the model in a folder; the reward is what a rule gives."""
     defaults = {"epochs": None, "maxSteps": 4, "batchSize": 12, "learningRate": 3e-4}
     body = body_of(rows, base=base, method=method or LORA, scaling=scaling, **defaults | training)
-    reward = [{"pattern": {"regex": "[0-4]*"}}, {"length": {"tokens": 3}, "weight": 0.5}]
+    reward = [{"pattern": {"regex": ".*[0-9].*"}}, {"pattern": {"regex": "(.*[a-z]){2}.*"}, "weight": 0.5}]
     settings = {"template": "{prompt} {response}", "reward": reward, "maxNewTokens": 6, "epochs": 2, "miniBatches": 3}
     if not validation:
         del body["spec"]["dataset"]["validation"]

@@ -21,14 +21,14 @@ class ParameterCount:
 
 
 def count_parameters(model: nn.Module) -> ParameterCount:
-    """Counts the weights of a model that is not wrapped yet.
+    """Counts the weights of a model, also where ZeRO-3 has cut them.
 
     Weights in 4 bits count each, although two share a byte.
     """
     trained = frozen = 0
     for name, parameter in model.named_parameters():
         packed = getattr(parameter, "quant_state", None)
-        size = math.prod(packed.shape) if packed is not None else parameter.numel()
+        size = math.prod(packed.shape) if packed is not None else getattr(parameter, "ds_numel", parameter.numel())
         if parameter.requires_grad:
             trained += size
         elif ".ranknum." not in name:  # AdaLoRA's own, not the base's

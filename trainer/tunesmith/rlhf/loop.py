@@ -199,6 +199,10 @@ class PolicyTrainer:
             )
         self.optimizer.step()  # under DeepSpeed the last backward has done it
         self.optimizer.zero_grad()
+        if accelerator.distributed_type == "DEEPSPEED":
+            from tunesmith.training import zero  # imports DeepSpeed
+
+            zero.clear_gradients(engine.optimizer)
         return norm
 
     def _tensors(self, lessons: Lessons, rows: Sequence[int]) -> dict[str, torch.Tensor]:

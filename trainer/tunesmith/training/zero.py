@@ -76,6 +76,13 @@ def scatter(parameter: nn.Parameter, weight: Tensor, held: dict[str, Tensor], wo
             _set(parameter, part, kind, safe_set_local_fp32_param, safe_set_local_optimizer_state)
 
 
+def clear_gradients(zero: Any) -> None:
+    """Forgets the gradients of the step before, in stage 3: there the first backward pass of a step overwrites them,
+    and so only those that this pass reaches, while later ones add to what they find."""
+    if hasattr(zero, "grad_partitions_flat_buffer"):
+        zero.grad_partitions_flat_buffer.zero_()
+
+
 def _counts(zero: Any) -> bool:
     """Whether the optimizer counts its steps, as AdamW does to correct the bias of its moments."""
     return not isinstance(zero.optimizer, torch.optim.SGD)
