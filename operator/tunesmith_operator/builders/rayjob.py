@@ -15,6 +15,8 @@ _SUBMITTER_RETRIES = 3
 """A submitter that lost its connection finds the running job by its id."""
 _CLUSTER_SECONDS_AFTER_END = 10
 """How long the pods stay for the operator to see what killed them."""
+_HEAD_PORTS = [{"name": "gcs-server", "containerPort": 6379}, {"name": "dashboard", "containerPort": 8265}]
+"""KubeRay names them itself only on a head that has no ports of its own, and waits for ever for a dashboard."""
 
 
 def ray_job(run: Run, settings: Settings) -> dict[str, Any]:
@@ -45,6 +47,7 @@ def _cluster(run: Run, settings: Settings) -> dict[str, Any]:
     workers = run.job.spec.scaling.workers * (search.concurrency if search is not None else 1)
     if workers == 1:
         template = pod_template(run, settings, "head", worker_resources(run), metrics=True)
+        template["spec"]["containers"][0]["ports"] += _HEAD_PORTS
         head = {"rayStartParams": _worker_params(run), "template": template}
     else:
         template = pod_template(run, settings, "head", fixed_resources(settings.head))

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.api.job import FineTuneJobSpec
@@ -146,7 +147,7 @@ def _learn(
     refuse_too_long(assignment.job.spec, model)
     parameters = count_parameters(model)
     trainer, position = _make_trainer(assignment, accelerator, model, tokenizer, data, resumed)
-    _describe(assignment, accelerator, trainer.plan, data, parameters, resumed)
+    _describe(assignment, accelerator, trainer.model, trainer.plan, data, parameters, resumed)
     with closing(trainer.ahead):
         return assignment.probe(trainer, position) if assignment.probe is not None else trainer.run(position)
 
@@ -161,7 +162,7 @@ def _learn_policy(
     """PPO to its end."""
     trainer, position = make_policy_trainer(assignment, accelerator, tokenizer, data, resumed)
     parameters = count_parameters(trainer.collector.roles)
-    _describe(assignment, accelerator, trainer.plan, data, parameters, resumed)
+    _describe(assignment, accelerator, trainer.collector.engine, trainer.plan, data, parameters, resumed)
     return trainer.run(position)
 
 
@@ -258,6 +259,7 @@ def _make_trainer(
 def _describe(
     assignment: Assignment,
     accelerator: Accelerator,
+    model: nn.Module,
     plan: EpochPlan,
     data: TrainingData,
     parameters: ParameterCount,
@@ -280,8 +282,9 @@ def _describe(
     for text in summary.warnings:
         log.info("warning: %s", text)  # a person reads it off data.json, in the progress display
     log.info(
-        "%d workers; %s; %d rows, %d tokens, %d truncated, %d dropped; %d steps",
+        "%d workers, %s; %s; %d rows, %d tokens, %d truncated, %d dropped; %d steps",
         accelerator.num_processes,
+        type(model).__name__,
         parameters,
         summary.train_rows,
         summary.train_tokens,
