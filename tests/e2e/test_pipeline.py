@@ -61,10 +61,10 @@ PIPELINE: Object = {
             },
             "method": LORA,
             "training": TRAINING | {"maxSteps": 8, "batchSize": 32, "learningRate": 1.0e-3},
-            "scaling": {"workers": 2, "resources": {"cpu": "200m", "memory": "2Gi"}},
+            "scaling": {"workers": 2, "resources": {"cpu": "200m", "memory": "3Gi"}},
         },
         "evaluation": {"metrics": ["reward", "winRate", "divergence", "answerTokens", "exactMatch"], "maxNewTokens": 6},
-        "scaling": {"resources": {"cpu": "200m", "memory": "2Gi"}},
+        "scaling": {"resources": {"cpu": "200m", "memory": "3Gi"}},
         "storage": {"persistentVolumeClaim": {"claimName": "runs"}},
     },
 }

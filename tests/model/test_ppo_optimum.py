@@ -18,7 +18,7 @@ from tunesmith.data.collate import Batch
 END, PAD = 0, 1
 PROMPTS = (2, 3, 4)
 VOCABULARY = 9
-BETA = 1.0
+BETA = 0.4
 
 
 def save_tokenizer(folder: Path) -> None:

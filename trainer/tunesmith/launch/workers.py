@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import traceback
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,10 +69,7 @@ def run_attempt(assignment: Assignment, placement: Placement) -> Outcome:
         outcomes = [Outcome.model_validate(result.return_value)]
     except TrainingFailedError as error:
         log.error("Ray Train gave up: %s", error)
-        reason = "OutOfMemory" if "OutOfMemory" in str(error) else "WorkerLost"
-        outcomes = [
-            Outcome.model_validate({"reason": reason, "message": _first_line(error), "attempt": assignment.attempt})
-        ]
+        outcomes = [why_given_up(error, assignment.attempt)]
     outcomes += _notes(assignment.folder, assignment.attempt)
     failed = [outcome for outcome in outcomes if outcome.reason != "Succeeded"]
     return min(failed, key=lambda outcome: _PRECEDENCE.index(outcome.reason)) if failed else outcomes[0]
@@ -125,5 +123,13 @@ def _notes(folder: RunFolder, attempt: int) -> list[Outcome]:
     return [Outcome.model_validate(json.loads(p.read_text())) for p in folder.root.glob(f".outcome-{attempt}-*.json")]
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def why_given_up(error: Exception, attempt: int) -> Outcome:
+    """What Ray Train's last error comes from; Ray ends processes of a node that runs out of memory."""
+    told = "".join(traceback.format_exception(error))
+    if "OutOfMemory" in told or "running low on memory" in told:
+        message = (
+            "Ray ended a worker because its pod ran out of memory: raise scaling.resources.memory (with one worker "
+        )
+        message += "Ray's own processes take about 1.5 GiB of it), or lower training.microBatchSize"
+        return Outcome(reason="OutOfMemory", message=message, attempt=attempt)
+    return Outcome(reason="WorkerLost", message=str(error).strip().splitlines()[0], attempt=attempt)
