@@ -114,7 +114,7 @@ def story(cluster: Cluster) -> Iterator[Story]:
 
 
 def test_the_watched_table_shows_the_stages_and_their_progress(story: Story) -> None:
-    phases = [phase for phase in dict.fromkeys(row[1] for row in story.table) if phase != "Pending"]
+    phases = [phase for phase in dict.fromkeys(row[1] for row in story.table if len(row) > 2) if phase != "Pending"]
     assert [phase for phase in phases if phase != "Evaluating"] == ["Supervised", "Reward", "PPO", "Succeeded"]
     progress = [int(row[2]) for row in story.table if len(row) == 4]
     assert progress == sorted(progress)
