@@ -1,6 +1,5 @@
 """The training loop of PPO."""
 
-import json
 import logging
 import math
 import time
@@ -26,13 +25,13 @@ from tunesmith.rlhf.advantages import (
     Floats,
     adapted,
     estimate_advantages,
-    explained_variance,
     token_rewards,
     whiten,
 )
 from tunesmith.rlhf.collect import Collector
+from tunesmith.rlhf.figures import figures_of, show_answers
 from tunesmith.rlhf.losses import log_probabilities, policy_loss, value_loss
-from tunesmith.rlhf.rewards import decoded, references
+from tunesmith.rlhf.rewards import references
 from tunesmith.rlhf.rollout import Rollout
 from tunesmith.training import checkpoint
 from tunesmith.training.checkpoint import Position
@@ -43,9 +42,6 @@ from tunesmith.training.strategy import clip_gradients, only_last_synchronises, 
 from tunesmith.training.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
-
-SHOWN_ANSWERS = 8
-"""Answers of a step that are kept for people, at each checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -137,13 +133,14 @@ class PolicyTrainer:
         count = len(rollout.logprobs) * ppo.epochs
         policy, value = total["policy_loss"] / count, total["value_loss"] / count
         figures |= {"ppo/policy_loss": policy, "ppo/value_loss": value, "ppo/clip_fraction": total["clipped"] / count}
-        tokens = int(rollout.texts.lengths.sum())
+        tokens, scaler = int(rollout.texts.lengths.sum()), self.collector.accelerator.scaler
         after = position.model_copy(
             update={
                 "step": position.step + 1,
                 "tokens": position.tokens + tokens,
                 "samples": position.samples + len(rows),
                 "kl_coefficient": beta,
+                "loss_scale": scaler.get_scale() if scaler is not None else None,
             }
         )
         seconds = time.perf_counter() - started
@@ -281,18 +278,7 @@ class PolicyTrainer:
         tokens, count = int(rollout.texts.lengths.sum()), len(rollout.scores)
         self.telemetry.step(record, seconds=seconds, tokens=tokens, samples=count, write=write)
         if saving:
-            self._show_answers(position.step, rollout)
-
-    def _show_answers(self, step: int, rollout: Rollout) -> None:
-        """Some prompts with their answers and rewards, for people."""
-        with self.folder.answers.open("a", encoding="utf-8") as lines:
-            for row in range(min(SHOWN_ANSWERS, len(rollout.scores))):
-                tokens, learned = rollout.texts.row(row)
-                prompt, answer = decoded(
-                    self.collector.tokenizer, [tokens[~learned].tolist(), tokens[learned].tolist()]
-                )
-                line = {"step": step, "prompt": prompt, "answer": answer, "reward": float(rollout.scores[row])}
-                lines.write(json.dumps(line | {"kl": float(rollout.divergences[row])}) + "\n")
+            show_answers(self.folder.answers, position.step, rollout, self.collector.tokenizer)
 
 
 _SUMS = ("policy_loss", "value_loss", "clipped", "stop")
@@ -303,24 +289,3 @@ def mini_batches(rows: int, count: int, seed: list[int]) -> list[NDArray[np.int6
     """The rows of a step in a new order, cut for `count` updates; fewer where there are fewer rows."""
     order = np.random.default_rng(seed).permutation(rows)
     return [part for part in np.array_split(order, count) if len(part)]
-
-
-def figures_of(rollout: Rollout, returns: Floats, kl_coefficient: float) -> dict[str, float]:
-    """What there is to say of a step's answers."""
-    scores, divergence = rollout.scores, float(rollout.divergences.mean())
-    figures = {
-        "ppo/reward": float(scores.mean()),
-        "ppo/reward_deviation": float(scores.std()),
-        "ppo/reward_p10": float(np.percentile(scores, 10)),
-        "ppo/reward_p90": float(np.percentile(scores, 90)),
-        "ppo/objective": float(scores.mean()) - kl_coefficient * divergence,
-        "ppo/kl": divergence,
-        "ppo/kl_coefficient": kl_coefficient,
-        "ppo/entropy": float(rollout.entropies.mean()),
-        "ppo/explained_variance": explained_variance(rollout.values, returns),
-        "ppo/answer_tokens": float(rollout.texts.targets.mean()),
-        "ppo/ended": float(rollout.ended.mean()),
-    }
-    if len(rollout.terms) > 1:
-        figures |= {f"ppo/reward_{index}": float(given.mean()) for index, given in enumerate(rollout.terms)}
-    return figures

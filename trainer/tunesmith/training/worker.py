@@ -1,18 +1,15 @@
 """What each worker of a run does, from the spec to the tuned model; started by `launch`."""
 
-import json
 import logging
 import os
 import shutil
 from contextlib import closing
-from dataclasses import asdict, replace
 from functools import partial
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.api.job import FineTuneJobSpec
@@ -26,7 +23,7 @@ from tunesmith.export.quantize import train_quantized
 from tunesmith.models.attention import use_packed_attention
 from tunesmith.models.export import export_model
 from tunesmith.models.kind import first_position
-from tunesmith.models.parameters import ParameterCount, count_parameters
+from tunesmith.models.parameters import count_parameters
 from tunesmith.models.prompts import virtual_tokens
 from tunesmith.models.start import start_tokenizer, trainable_model
 from tunesmith.rlhf.plot import plot_policy
@@ -36,6 +33,7 @@ from tunesmith.training.assignment import Assignment, worker_threads
 from tunesmith.training.average import WeightAverage
 from tunesmith.training.centring import centre
 from tunesmith.training.checkpoint import Position
+from tunesmith.training.describe import describe
 from tunesmith.training.failures import StopRequestedError, outcome_of
 from tunesmith.training.layout import Layout
 from tunesmith.training.loop import Trainer
@@ -147,7 +145,7 @@ def _learn(
     refuse_too_long(assignment.job.spec, model)
     parameters = count_parameters(model)
     trainer, position = _make_trainer(assignment, accelerator, model, tokenizer, data, resumed)
-    _describe(assignment, accelerator, trainer.model, trainer.plan, data, parameters, resumed)
+    describe(assignment, accelerator, trainer.model, trainer.plan, data, parameters, resumed)
     with closing(trainer.ahead):
         return assignment.probe(trainer, position) if assignment.probe is not None else trainer.run(position)
 
@@ -162,7 +160,7 @@ def _learn_policy(
     """PPO to its end."""
     trainer, position = make_policy_trainer(assignment, accelerator, tokenizer, data, resumed)
     parameters = count_parameters(trainer.collector.roles)
-    _describe(assignment, accelerator, trainer.collector.engine, trainer.plan, data, parameters, resumed)
+    describe(assignment, accelerator, trainer.collector.engine, trainer.plan, data, parameters, resumed)
     return trainer.run(position)
 
 
@@ -254,44 +252,6 @@ def _make_trainer(
         figures=() if reward is None else FIGURES,
     )
     return trainer, position
-
-
-def _describe(
-    assignment: Assignment,
-    accelerator: Accelerator,
-    model: nn.Module,
-    plan: EpochPlan,
-    data: TrainingData,
-    parameters: ParameterCount,
-    resumed: Position | None,
-) -> None:
-    """Writes what is known before the first step: for the progress display, the report and the log."""
-    if resumed is not None:
-        log.info("goes on from step %d of %d", resumed.step, plan.total_steps)
-    if not accelerator.is_main_process:
-        return
-    summary = replace(
-        data.summary,
-        total_steps=plan.total_steps,
-        trainable_parameters=parameters.trained,
-        total_parameters=parameters.total,
-    )
-    partial = assignment.folder.data.with_suffix(".partial")  # the progress display reads it as soon as it is there
-    partial.write_text(json.dumps(asdict(summary)), encoding="utf-8")
-    partial.replace(assignment.folder.data)
-    for text in summary.warnings:
-        log.info("warning: %s", text)  # a person reads it off data.json, in the progress display
-    log.info(
-        "%d workers, %s; %s; %d rows, %d tokens, %d truncated, %d dropped; %d steps",
-        accelerator.num_processes,
-        type(model).__name__,
-        parameters,
-        summary.train_rows,
-        summary.train_tokens,
-        summary.truncated,
-        summary.dropped,
-        summary.total_steps,
-    )
 
 
 def _success(assignment: Assignment, position: Position) -> Outcome:

@@ -1,0 +1,54 @@
+"""What is known of a run before its first step."""
+
+import json
+import logging
+from dataclasses import asdict, replace
+
+from accelerate import Accelerator
+from torch import nn
+
+from tunesmith.data.plan import EpochPlan
+from tunesmith.data.prepare import TrainingData
+from tunesmith.models.parameters import ParameterCount
+from tunesmith.training.assignment import Assignment
+from tunesmith.training.checkpoint import Position
+
+log = logging.getLogger(__name__)
+
+
+def describe(
+    assignment: Assignment,
+    accelerator: Accelerator,
+    model: nn.Module,
+    plan: EpochPlan,
+    data: TrainingData,
+    parameters: ParameterCount,
+    resumed: Position | None,
+) -> None:
+    """Writes what is known before the first step: for the progress display, the report and the log."""
+    if resumed is not None:
+        log.info("goes on from step %d of %d", resumed.step, plan.total_steps)
+    if not accelerator.is_main_process:
+        return
+    summary = replace(
+        data.summary,
+        total_steps=plan.total_steps,
+        trainable_parameters=parameters.trained,
+        total_parameters=parameters.total,
+    )
+    partial = assignment.folder.data.with_suffix(".partial")  # the progress display reads it as soon as it is there
+    partial.write_text(json.dumps(asdict(summary)), encoding="utf-8")
+    partial.replace(assignment.folder.data)
+    for text in summary.warnings:
+        log.info("warning: %s", text)  # a person reads it off data.json, in the progress display
+    log.info(
+        "%d workers, %s; %s; %d rows, %d tokens, %d truncated, %d dropped; %d steps",
+        accelerator.num_processes,
+        type(model).__name__,
+        parameters,
+        summary.train_rows,
+        summary.train_tokens,
+        summary.truncated,
+        summary.dropped,
+        summary.total_steps,
+    )
