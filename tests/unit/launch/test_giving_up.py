@@ -8,7 +8,8 @@ from tunesmith.launch.workers import why_given_up
 
 def test_a_pod_that_ran_out_of_memory() -> None:
     """Ray Train's own message is one line that says nothing."""
-    cause = OutOfMemoryError("2 worker(s) were killed: the node runs low on memory")  # type: ignore[no-untyped-call]
+    said = "2 worker(s) were killed due to the node running low on memory."
+    cause = OutOfMemoryError(said)  # type: ignore[no-untyped-call]
     outcome = why_given_up(ControllerError(cause), 2)
     assert (outcome.reason, outcome.attempt) == ("OutOfMemory", 2)
     assert "raise scaling.resources.memory" in outcome.message
