@@ -39,7 +39,7 @@ def test_nothing_has_moved_at_the_first_step(method: dict[str, Any], rows: Path,
     with trainer.collector.roles.playing("policy"):
         for mine in trainer.collector.cut(part, rollout.texts):
             batch = trainer.collector.batch(trainer.collector.learning, rollout.texts, mine)
-            new, _ = log_probabilities(trainer.collector.engine(batch, "policy"), batch.targets, 1.0)
+            new = log_probabilities(trainer.collector.engine(batch, "policy"), batch.targets, 1.0)
             old = torch.from_numpy(rollout.logprobs[rollout.tokens_of(mine)])
             assert (new - old).exp().detach().numpy() == pytest.approx(1, abs=1e-6)
 

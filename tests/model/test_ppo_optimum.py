@@ -1,4 +1,4 @@
-"""PPO comes to the optimum that is known in closed form, by the real loop."""
+"""PPO comes to the optimum that is known in closed form, by the real loop: at least 99% of the way."""
 
 import json
 from dataclasses import replace
@@ -16,7 +16,8 @@ from tests.model.policies import policy_job, trainer_of
 from tunesmith.data.collate import Batch
 
 END, PAD = 0, 1
-PROMPTS = (2, 3, 4)
+PROMPTS: dict[str, list[tuple[int, ...]]] = {"table": [(2,), (3,), (4,)], "transformer": [(2, 8), (3, 8), (4, 8)]}
+"""A transformer is shown two tokens: of one, and of the same token twice, attention makes the same."""
 VOCABULARY = 9
 BETA = 0.4
 
@@ -28,7 +29,7 @@ def save_tokenizer(folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<pad>").save_pretrained(folder)
 
 
-def task_of(seed: int, longest: int) -> tuple[Task, Any]:
+def task_of(kind: str, seed: int) -> tuple[Task, Any]:
     """Rewards that hang on the last two tokens of prompt and answer together, and what gives them to a batch."""
     table = np.random.default_rng(seed).normal(size=(VOCABULARY, VOCABULARY))
 
@@ -40,51 +41,52 @@ def task_of(seed: int, longest: int) -> tuple[Task, Any]:
         ids = batch.input_ids[0]
         return torch.from_numpy(table)[ids[ends - 1], ids[ends]]
 
-    return Task(tuple((prompt,) for prompt in PROMPTS), VOCABULARY, END, longest, reward, BETA), score
+    return Task(tuple(PROMPTS[kind]), VOCABULARY, END, 2, reward, BETA), score
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("kind", ["table"])
+@pytest.mark.parametrize("kind", ["table", "transformer"])
 def test_the_gap_is_closed(kind: str, seed: int, tmp_path: Path) -> None:
-    never = {PAD, *PROMPTS}
+    assert gap_closed(kind, seed, tmp_path) >= 0.99
+
+
+def gap_closed(kind: str, seed: int, folder: Path, steps: int = 40) -> float:
+    """How much of the way to the optimum PPO goes."""
     table = kind == "table"
-    new = table_llama(VOCABULARY, END, PAD, never, seed) if table else tiny_llama(VOCABULARY, END, PAD, seed, 1, 64)
-    new.save_pretrained(tmp_path / "base")
-    save_tokenizer(tmp_path / "base")
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"prompt": f"w{PROMPTS[i % 3]}"}) + "\n" for i in range(768)))
-    task, score = task_of(seed, 2)
-    ppo: dict[str, Any] = {
-        "klCoefficient": BETA,
-        "maxNewTokens": 2,
-        "epochs": 4,
-        "miniBatches": 2,
-        "valueLearningRate": 0.02,
-    }
-    ppo |= {"template": "{prompt}{response}", "valueCoefficient": 1.0, "valueClipRange": 10.0, "gaeLambda": 1.0}
+    if table:
+        new = table_llama(VOCABULARY, END, PAD, {PAD, *(prompt[0] for prompt in PROMPTS[kind])}, seed)
+    else:
+        new = tiny_llama(VOCABULARY, END, PAD, seed, layers=2, hidden=64)
+    new.save_pretrained(folder / "base")
+    save_tokenizer(folder / "base")
+    prompts = [" ".join(f"w{token}" for token in prompt) for prompt in PROMPTS[kind]]
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": prompts[i % 3]}) + "\n" for i in range(768)))
+    task, score = task_of(kind, seed)
+    ppo: dict[str, Any] = {"klCoefficient": BETA, "maxNewTokens": 2, "epochs": 4, "miniBatches": 2}
+    ppo |= {"template": "{prompt}{response}", "gaeLambda": 1.0}
+    ppo |= {"valueLearningRate": 0.02, "valueCoefficient": 1.0, "valueClipRange": 10.0}
     job = policy_job(
         rows,
-        tmp_path / "base",
+        folder / "base",
         ppo,
         {"full": {}},
         validation=False,
-        maxSteps=40 if table else 60,
+        maxSteps=steps,
         batchSize=768,
         microBatchSize=768,
         maxLength=8,
         learningRate=0.1 if table else 0.003,
-        schedule={"type": "cosine" if table else "constant", "warmup": 0.0},
+        schedule={"type": "cosine", "warmup": 0.0},
         checkpoint={"everySteps": 1000},
     )
-    trainer, position = trainer_of(job, tmp_path / "run")
+    trainer, position = trainer_of(job, folder / "run")
     trainer = replace(
         trainer, collector=replace(trainer.collector, rules={}, models={0: score}, ppo=_one_term(trainer))
     )
     reference = policy_of(new)
     trainer.run(position)
-    policy = policy_of(trainer.collector.roles.policy)
-    print(kind, seed, task.objective(reference, reference), task.best(reference), task.gap_closed(policy, reference))
-    assert task.gap_closed(policy, reference) >= 0.99
+    return task.gap_closed(policy_of(trainer.collector.roles.policy), reference)
 
 
 def _one_term(trainer: Any) -> Any:

@@ -15,7 +15,7 @@ from tunesmith.rlhf.advantages import (
     token_rewards,
     whiten,
 )
-from tunesmith.rlhf.losses import log_probabilities, policy_loss, value_loss
+from tunesmith.rlhf.losses import entropies, log_probabilities, policy_loss, value_loss
 
 LENGTHS = [3, 1, 7, 2, 5]
 STARTS = np.concatenate([[0], np.cumsum(LENGTHS)])
@@ -42,11 +42,11 @@ def flat(rows: list[list[float]]) -> list[float]:
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 1.7])
 def test_log_probabilities_and_entropies(temperature: float) -> None:
     logits, tokens = torch.randn(9, 11, generator=torch.Generator().manual_seed(1)) * 4, torch.arange(9)
-    chosen, entropies = log_probabilities(logits, tokens, temperature)
+    chosen, undecided = log_probabilities(logits, tokens, temperature), entropies(logits, temperature)
     rows = logits.double().tolist()
     expected = [reference.log_probability(row, token, temperature) for token, row in enumerate(rows)]
     assert chosen.tolist() == pytest.approx(expected, rel=1e-6, abs=1e-6)
-    assert entropies.tolist() == pytest.approx([reference.entropy(row, temperature) for row in rows], abs=1e-6)
+    assert undecided.tolist() == pytest.approx([reference.entropy(row, temperature) for row in rows], abs=1e-6)
 
 
 @pytest.mark.parametrize(("discount", "gae_lambda"), [(1.0, 0.95), (0.9, 0.5), (1.0, 1.0), (0.99, 0.0)])

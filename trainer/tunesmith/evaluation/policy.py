@@ -103,7 +103,7 @@ def likelihoods(model: PreTrainedModel, drawn: Drawn, collator: Collator, temper
 
     def work(places: list[int]) -> None:
         batch = collator.batch(drawn.texts, places, FIXED).to(model.device)
-        chosen, _ = log_probabilities(next_token_logits(model, batch), batch.targets, temperature)
+        chosen = log_probabilities(next_token_logits(model, batch), batch.targets, temperature)
         answer_of = batch.keep.nonzero()[:, 0].cpu().numpy()
         found[places] = np.bincount(answer_of, chosen.double().cpu().numpy(), minlength=len(places))
 

@@ -17,7 +17,7 @@ from tunesmith.data.collate import Batch, Collator
 from tunesmith.data.plan import MicroBatch, cut_packed, cut_padded
 from tunesmith.data.tokenized import TokenizedRows
 from tunesmith.models.attention import usual_attention
-from tunesmith.rlhf.losses import log_probabilities
+from tunesmith.rlhf.losses import entropies, log_probabilities
 from tunesmith.rlhf.rewards import Answer, Rule, decoded, judge, weighted
 from tunesmith.rlhf.roles import Role, Roles, bare_of
 from tunesmith.rlhf.rollout import Rollout, answered, share
@@ -94,7 +94,7 @@ class Collector:
             batch = self.batch(self.learning, texts, rows)
             said = {
                 "logprobs": self._said(batch, "policy"),
-                "reference": self._said(batch, "reference")[:1],
+                "reference": self._said(batch, "reference"),
                 "values": self._said(batch, "value"),
             }
             columns = torch.cat([said["logprobs"], said["reference"], said["values"]]).double().cpu().numpy()
@@ -110,7 +110,8 @@ class Collector:
             said: torch.Tensor = self.engine(batch, role)
         if role == "value":
             return said[None]
-        return torch.stack(log_probabilities(said, batch.targets, self.ppo.temperature))
+        found = [log_probabilities(said, batch.targets, self.ppo.temperature)]
+        return torch.stack([*found, entropies(said, self.ppo.temperature)] if role == "policy" else found)
 
     @torch.no_grad()
     def _judge(

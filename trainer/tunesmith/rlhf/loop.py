@@ -30,7 +30,7 @@ from tunesmith.rlhf.advantages import (
 )
 from tunesmith.rlhf.collect import Collector
 from tunesmith.rlhf.figures import figures_of, show_answers
-from tunesmith.rlhf.losses import log_probabilities, policy_loss, value_loss
+from tunesmith.rlhf.losses import entropies, log_probabilities, policy_loss, value_loss
 from tunesmith.rlhf.rewards import references
 from tunesmith.rlhf.rollout import Rollout
 from tunesmith.training import checkpoint
@@ -216,11 +216,13 @@ class PolicyTrainer:
     def _policy_loss(self, batch: Any, learn: dict[str, torch.Tensor], sums: torch.Tensor) -> torch.Tensor:
         with self.collector.computing():
             logits = self.collector.engine(batch, "policy")
-        new, entropies = log_probabilities(logits, batch.targets, self.ppo.temperature)
+        new = log_probabilities(logits, batch.targets, self.ppo.temperature)
         loss, clipped = policy_loss(new, learn["logprobs"], learn["advantages"], self.ppo.clip_range)
         sums[0] += loss.detach()
         sums[2] += clipped
-        return loss - self.ppo.entropy_coefficient * entropies.sum() if self.ppo.entropy_coefficient else loss
+        if self.ppo.entropy_coefficient:
+            loss = loss - self.ppo.entropy_coefficient * entropies(logits, self.ppo.temperature).sum()
+        return loss
 
     def _value_loss(self, batch: Any, learn: dict[str, torch.Tensor], sums: torch.Tensor) -> torch.Tensor:
         with self.collector.computing():

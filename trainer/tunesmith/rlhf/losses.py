@@ -2,13 +2,14 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 _LARGEST_LOG_RATIO = 20.0
 """exp of more would overflow in half precision; such a token is clipped anyway."""
 
 
-def log_probabilities(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """How likely some tokens are, and how undecided the policy is, both at a temperature.
+def log_probabilities(logits: Tensor, tokens: Tensor, temperature: float) -> Tensor:
+    """How likely some tokens are, at a temperature.
 
     Args:
         logits: [tokens, vocabulary].
@@ -16,11 +17,23 @@ def log_probabilities(logits: Tensor, tokens: Tensor, temperature: float) -> tup
         temperature: of the sampling.
 
     Returns:
-        Log-probabilities and entropies in nats; fp32, each [tokens].
+        In nats; fp32 [tokens].
+    """
+    return -cross_entropy(logits.float() / temperature, tokens, reduction="none")
+
+
+def entropies(logits: Tensor, temperature: float) -> Tensor:
+    """How undecided a policy is at each token, at a temperature.
+
+    Args:
+        logits: [tokens, vocabulary].
+        temperature: of the sampling.
+
+    Returns:
+        In nats; fp32 [tokens].
     """
     distribution = torch.log_softmax(logits.float() / temperature, dim=-1)
-    chosen = distribution.gather(1, tokens[:, None]).squeeze(1)
-    return chosen, -(distribution.exp() * distribution).sum(dim=-1)
+    return -(distribution.exp() * distribution).sum(dim=-1)
 
 
 def policy_loss(new: Tensor, old: Tensor, advantages: Tensor, clip_range: float) -> tuple[Tensor, Tensor]:
