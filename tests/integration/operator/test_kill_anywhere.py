@@ -13,6 +13,8 @@ from .running import Operator
 
 NAME = "tune"
 LONGEST = 40.0
+PATIENT = {"outcome_grace_seconds": "20"}
+"""After a start the watch of pods may be well behind that of RayJobs."""
 
 
 def play(kube: Kube, namespace: str, ray: Ray, until: Callable[[Object], object], name: str = NAME) -> Object:
@@ -63,7 +65,7 @@ def story(kube: Kube, namespace: str, ray: Ray) -> dict[str, Any]:
 def test_every_write_may_be_the_last(kube: Kube, namespace: str, operator: Operator, proxy: Proxy) -> None:
     """One job: an attempt that runs out of memory, one that succeeds, an evaluation."""
     ray = Ray(kube, namespace, out_of_memory_first)
-    operator.start().wait_until_healthy()
+    operator.start(**PATIENT).wait_until_healthy()
     kube.create(fine_tune_job(NAME, namespace))
     undisturbed = story(kube, namespace, ray)
     assert undisturbed["status"]["phase"] == "Succeeded"
@@ -102,14 +104,14 @@ def revivals(operator: Operator) -> Iterator[None]:
     end = time.monotonic() + LONGEST
     while time.monotonic() < end:
         if not operator.alive:
-            operator.start()
+            operator.start(**PATIENT)
         yield
         time.sleep(0.03)
     raise AssertionError("it stands still")
 
 
 def test_a_lost_ray_job_is_a_lost_attempt(kube: Kube, namespace: str, operator: Operator) -> None:
-    operator.start()
+    operator.start(**PATIENT)
     kube.create(fine_tune_job(NAME, namespace))
     play(kube, namespace, Ray(kube, namespace, stops_before="training"), lambda job: phase(job) == "Starting")
     kube.delete(*RAY, f"{NAME}-1", namespace)
@@ -124,7 +126,7 @@ def test_a_lost_ray_job_is_a_lost_attempt(kube: Kube, namespace: str, operator: 
 
 
 def test_other_children_are_made_again(kube: Kube, namespace: str, operator: Operator) -> None:
-    operator.start()
+    operator.start(**PATIENT)
     kube.create(fine_tune_job(NAME, namespace))
     trains = Ray(kube, namespace, stops_before="the outcome")
     play(kube, namespace, trains, lambda job: phase(job) == "Training")
@@ -150,7 +152,7 @@ def made_again(kube: Kube, namespace: str, api: str, kind: str, name: str) -> No
 
 
 def test_a_job_that_is_made_again_starts_afresh(kube: Kube, namespace: str, operator: Operator) -> None:
-    operator.start()
+    operator.start(**PATIENT)
     former = kube.create(fine_tune_job(NAME, namespace))
     ray = Ray(kube, namespace, out_of_memory_first)
     play(kube, namespace, ray, lambda job: len(job.get("status", {}).get("attempts", [])) == 2)

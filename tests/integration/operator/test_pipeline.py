@@ -11,13 +11,11 @@ from ..kube import Kube, Object, eventually
 from .proxy import Proxy
 from .ray import JOB, PIPELINE, RAY, Ray, fine_tune_job, rlhf_pipeline, told
 from .running import Operator
-from .test_kill_anywhere import phase, timeless
+from .test_kill_anywhere import PATIENT, phase, timeless
 
 NAME = "helpful"
 STAGES = ("sft", "reward", "ppo")
 LONGEST = 90.0
-PATIENT = {"outcome_grace_seconds": "20"}
-"""After a start the watch of pods may be well behind that of RayJobs."""
 OTHER_PPO = {"spec": {"ppo": {"training": {"seed": 5}}}}
 
 
