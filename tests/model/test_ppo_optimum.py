@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
+from tests.benchmarks.ppo_problem import word_tokenizer
 from tests.model.optimum import Task, policy_of, table_llama, tiny_llama
 from tests.model.policies import policy_job, trainer_of
 from tunesmith.data.collate import Batch
@@ -20,13 +19,6 @@ PROMPTS: dict[str, list[tuple[int, ...]]] = {"table": [(2,), (3,), (4,)], "trans
 """A transformer is shown two tokens: of one, and of the same token twice, attention makes the same."""
 VOCABULARY = 9
 BETA = 0.4
-
-
-def save_tokenizer(folder: Path) -> None:
-    words = {"<end>": END, "<pad>": PAD} | {f"w{index}": index for index in range(2, VOCABULARY)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<pad>").save_pretrained(folder)
 
 
 def task_of(kind: str, seed: int) -> tuple[Task, Any]:
@@ -58,7 +50,7 @@ def gap_closed(kind: str, seed: int, folder: Path) -> float:
     else:
         new = tiny_llama(VOCABULARY, END, PAD, seed, layers=2, hidden=64)
     new.save_pretrained(folder / "base")
-    save_tokenizer(folder / "base")
+    word_tokenizer([f"w{token}" for token in range(2, VOCABULARY)]).save_pretrained(folder / "base")
     prompts = [" ".join(f"w{token}" for token in prompt) for prompt in PROMPTS[kind]]
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps({"prompt": prompts[i % 3]}) + "\n" for i in range(768)))

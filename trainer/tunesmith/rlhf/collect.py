@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunesmith.api.ppo import PPO
 from tunesmith.data.collate import Batch, Collator
-from tunesmith.data.plan import MicroBatch, cut_packed, cut_padded
+from tunesmith.data.plan import MicroBatch
 from tunesmith.data.tokenized import TokenizedRows
 from tunesmith.models.attention import usual_attention
 from tunesmith.rlhf.losses import entropies, log_probabilities
@@ -76,10 +76,10 @@ class Collector:
 
     def _answer(self, prompts: Sequence[Sequence[int]], step: int) -> list[list[int]]:
         lengths = np.array([len(prompt) for prompt in prompts])
-        mine = cut_padded(np.arange(len(prompts)), lengths, self.layout.data_workers, self.micro_batch_size)
+        mine = self.layout.cut(np.arange(len(prompts)), lengths, self.micro_batch_size, None)
         found: dict[int, list[int]] = {}
         with self.roles.playing("policy") as policy, usual_attention(bare_of(policy)), self.computing():
-            for rows in mine[self.layout.data_rank]:
+            for rows in mine:
                 draws = [draws_of(self.seed, step + 1, row, self.sampling.max_new_tokens) for row in rows or [0]]
                 some = [prompts[row] for row in rows or [0]]  # without rows of its own, a worker still takes part
                 answers = sample_answers(policy, some, np.stack(draws), self.sampling)
@@ -134,12 +134,8 @@ class Collector:
 
     def cut(self, rows: NDArray[np.int64], texts: TokenizedRows) -> list[MicroBatch]:
         """This worker's micro-batches of some rows; as many as every other worker has."""
-        workers = self.layout.data_workers
-        if self.learning.packed:
-            parts = cut_packed(rows, texts.lengths, workers, self.micro_batch_size * self.max_length)
-        else:
-            parts = cut_padded(rows, texts.lengths, workers, self.micro_batch_size)
-        return parts[self.layout.data_rank]
+        capacity = self.micro_batch_size * self.max_length
+        return self.layout.cut(rows, texts.lengths, self.micro_batch_size, capacity if self.learning.packed else None)
 
     def batch(self, collator: Collator, texts: TokenizedRows, rows: MicroBatch) -> Batch:
         """Rows as tensors on this worker's device."""

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch.distributed as dist
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from tunesmith.api.job import FineTuneJobSpec
+from tunesmith.data.plan import MicroBatch, cut_packed, cut_padded
 
 DATA, TENSOR = "data", "tensor"
 """The two sides of the grid."""
@@ -41,6 +44,21 @@ class Layout:
     def data_rank(self) -> int:
         """Which of them this worker is; the same for those that share layers."""
         return self.rank // self.tensor
+
+    def cut(
+        self, rows: NDArray[np.int64], lengths: NDArray[np.int64], size: int, capacity: int | None
+    ) -> list[MicroBatch]:
+        """This worker's micro-batches of some rows; as many as every other worker has.
+
+        Args:
+            rows: indices of the rows.
+            lengths: tokens of every row of the data set.
+            size: the most rows at once, side by side.
+            capacity: the most tokens at once, where rows are packed; None where they are not.
+        """
+        if capacity is not None:
+            return cut_packed(rows, lengths, self.data_workers, capacity)[self.data_rank]
+        return cut_padded(rows, lengths, self.data_workers, size)[self.data_rank]
 
     def data_group(self) -> dist.ProcessGroup:
         """The workers with this one's part of the layers, each with rows of its own."""

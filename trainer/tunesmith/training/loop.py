@@ -19,7 +19,7 @@ from tunesmith.api.pod import RunFolder
 from tunesmith.api.training import TrainingSpec
 from tunesmith.data.collate import Batch, Collator
 from tunesmith.data.examples import FIXED
-from tunesmith.data.plan import EpochPlan, MicroBatch, cut_packed, cut_padded
+from tunesmith.data.plan import EpochPlan, MicroBatch
 from tunesmith.data.prefetch import Ahead
 from tunesmith.data.prepare import TrainingData
 from tunesmith.data.tokenized import TokenizedRows
@@ -185,13 +185,8 @@ class Trainer:
     def cut(self, rows: np.ndarray, data: TokenizedRows) -> list[MicroBatch]:
         """This worker's micro-batches of some rows; as many as every other worker has."""
         size = self.overrides.micro_batch_size or self.training.micro_batch_size
-        workers = self.layout.data_workers
-        if self.collator.packed:
-            capacity = size * self.collator.texts * self.training.max_length
-            parts = cut_packed(rows, data.lengths, workers, capacity)
-        else:
-            parts = cut_padded(rows, data.lengths, workers, size)
-        return parts[self.layout.data_rank]
+        capacity = size * self.collator.texts * self.training.max_length
+        return self.layout.cut(rows, data.lengths, size, capacity if self.collator.packed else None)
 
     @cached_property
     def ahead(self) -> Ahead[list[Batch]]:
