@@ -202,8 +202,9 @@ def test_a_model_beside_itself_shows_no_difference(tokenizer: Tokenizer, tmp_pat
     report = read_report(folder)
     assert outcome.evaluation == report.to_result()
     for metric in report.metrics:
-        assert metric.difference == Interval(value=0, low=0, high=0)
-        assert metric.verdict == "no difference shown"
+        assert metric.base is not None
+        assert metric.base.difference == Interval(value=0, low=0, high=0)
+        assert metric.base.verdict == "no difference shown"
 
     lines = [json.loads(line) for line in (folder.evaluation / "rows.jsonl").read_text().splitlines()]
     assert [(line["row"], line["prompt"], line["reference"]) for line in lines] == [
@@ -269,9 +270,10 @@ def test_an_adapter_its_merged_model_and_its_base(tokenizer: Tokenizer, tmp_path
         reports.append(read_report(folder))
     for one, other in zip(reports[0].metrics, reports[1].metrics, strict=True):
         assert one.tuned.value == pytest.approx(other.tuned.value, rel=1e-4)
-        assert one.base == other.base
-    difference = reports[0].metrics[0].difference
-    assert difference is not None and abs(difference.value) > 0.1
+        assert one.base and other.base
+        assert one.base.value == other.base.value
+    beside = reports[0].metrics[0].base
+    assert beside is not None and abs(beside.difference.value) > 0.1
 
 
 @pytest.mark.parametrize(

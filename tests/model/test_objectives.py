@@ -178,8 +178,8 @@ def test_a_trained_model_is_evaluated(
         assert [metric.name for metric in report.metrics] == metrics
         perplexity = report.metrics[0]
         assert perplexity.base is not None
-        assert perplexity.tuned.value < perplexity.base.value
-        values.append([(metric.tuned.value, metric.base and metric.base.value) for metric in report.metrics])
+        assert perplexity.tuned.value < perplexity.base.value.value
+        values.append([(metric.tuned.value, metric.base.value.value) for metric in report.metrics if metric.base])
     for one, other in zip(*values, strict=True):
         assert one == pytest.approx(other, rel=1e-5)
 

@@ -294,8 +294,9 @@ def test_a_reward_model_is_judged_by_held_out_pairs(
     assert 15 < metric.rows < 45, "prompts"
     assert metric.tuned.value > 0.9
     assert metric.base is not None
-    assert (metric.base.value, metric.base.low, metric.base.high) == (0.5, 0.5, 0.5), "an untrained head says nothing"
-    assert metric.verdict == "better"
+    beside = metric.base.value
+    assert (beside.value, beside.low, beside.high) == (0.5, 0.5, 0.5), "an untrained head says nothing"
+    assert metric.base.verdict == "better"
     rows = [json.loads(line) for line in (folder.evaluation / "rows.jsonl").read_text().splitlines()]
     right = [row["tuned"]["pairAccuracy"] for row in rows[:-1]]
     assert right == [float(row["tuned"]["chosen"] > row["tuned"]["rejected"]) for row in rows[:-1]]

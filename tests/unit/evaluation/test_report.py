@@ -9,9 +9,11 @@ import pytest
 from rich.console import Console
 
 from tunesmith.api.load import InputError
+from tunesmith.api.outcome import Interval
 from tunesmith.api.pod import RunFolder
 from tunesmith.evaluation.report import EvaluationReport, MetricReport, read_report, write_report
 from tunesmith.evaluation.table import evaluation_table, report_table
+from tunesmith.evaluation.verdict import better_of, verdict_of
 
 
 def interval(value: float, low: float, high: float) -> dict[str, float]:
@@ -20,9 +22,12 @@ def interval(value: float, low: float, high: float) -> dict[str, float]:
 
 def metric(name: str, difference: tuple[float, float, float] | None, rows: int = 100) -> MetricReport:
     one = interval(0.5, 0.4, 0.6)
-    data: dict[str, Any] = {"name": name, "rows": rows, "tuned": one}
+    better = better_of(name)
+    data: dict[str, Any] = {"name": name, "better": better, "rows": rows, "tuned": one}
     if difference is not None:
-        data |= {"base": one, "difference": interval(*difference)}
+        between = interval(*difference)
+        verdict = verdict_of(name, better, rows, Interval.model_validate(between))
+        data["comparisons"] = [{"to": "base", "value": one, "difference": between, "verdict": verdict}]
     return MetricReport.model_validate(data)
 
 
@@ -52,7 +57,8 @@ def metric(name: str, difference: tuple[float, float, float] | None, rows: int =
 def test_a_verdict_claims_what_the_interval_shows(
     name: str, difference: tuple[float, float, float] | None, rows: int, verdict: str
 ) -> None:
-    assert metric(name, difference, rows).verdict == verdict
+    shown = None if difference is None else Interval.model_validate(interval(*difference))
+    assert verdict_of(name, better_of(name), rows, shown) == verdict
 
 
 @pytest.mark.parametrize(
@@ -65,8 +71,8 @@ def test_a_verdict_claims_what_the_interval_shows(
     ],
 )
 def test_a_win_rate_is_held_against_a_half(rate: tuple[float, float, float], rows: int, verdict: str) -> None:
-    data = {"name": "winRate", "rows": rows, "tuned": interval(*rate)}
-    assert MetricReport.model_validate(data).verdict == verdict
+    shown = Interval.model_validate(interval(*rate))
+    assert verdict_of("winRate", "higher", rows, shown, equal=0.5) == verdict
 
 
 def report(*metrics: MetricReport, **more: Any) -> EvaluationReport:
@@ -96,10 +102,17 @@ def test_the_table_says_everything_within_80_columns() -> None:
     perplexity = MetricReport.model_validate(
         {
             "name": "perplexity",
+            "better": "lower",
             "rows": 100,
             "tuned": interval(80.2826, 79.655, 80.935),
-            "base": interval(12_258.8, 12_056.01, 12_361.61),
-            "difference": interval(-12_178.5, -12_181.1, -12_176),
+            "comparisons": [
+                {
+                    "to": "base",
+                    "value": interval(12_258.8, 12_056.01, 12_361.61),
+                    "difference": interval(-12_178.5, -12_181.1, -12_176),
+                    "verdict": "better",
+                }
+            ],
         }
     )
     unclear, worse = metric("exactMatch", (0.00012, -0.01, 0.3)), metric("tokenF1", (-0.2, -0.3, -0.1))
@@ -113,8 +126,9 @@ def test_the_table_says_everything_within_80_columns() -> None:
 
 
 def test_a_policys_table_compares_by_win_rate_and_leaves_the_divergence_alone() -> None:
-    wins = {"name": "winRate", "rows": 100, "tuned": interval(0.607, 0.588, 0.626)}
-    apart = {"name": "divergence", "rows": 100, "tuned": interval(0.561, 0.468, 0.656)}
+    won = interval(0.607, 0.588, 0.626)
+    wins = {"name": "winRate", "better": "higher", "rows": 100, "tuned": won, "verdict": "better"}
+    apart = {"name": "divergence", "better": "neither", "rows": 100, "tuned": interval(0.561, 0.468, 0.656)}
     own = [MetricReport.model_validate(data) for data in (wins, apart)]
     lines = rendered(report(metric("reward", (0.2, 0.1, 0.3)), metric("answerTokens", (5, 4, 6)), *own)).splitlines()
     (rate,) = (line.split() for line in lines if "win rate" in line)

@@ -6,16 +6,24 @@ import time
 import numpy as np
 import pytest
 
-from tunesmith.evaluation.statistics import FEWEST_ROWS, RESAMPLES, RowScores, estimate, resampled_sums
+from tunesmith.evaluation.statistics import (
+    FEWEST_ROWS,
+    RESAMPLES,
+    RowScores,
+    estimate,
+    mean_score,
+    perplexity,
+    resampled_sums,
+)
 
 
 def scores(*values: float) -> RowScores:
-    return RowScores(np.array(values, float), np.ones(len(values)))
+    return mean_score(np.array(values, float))
 
 
 def losses(*rows: tuple[float, float]) -> RowScores:
     sums, tokens = zip(*rows, strict=True)
-    return RowScores(np.array(sums, float), np.array(tokens, float), exponential=True)
+    return perplexity(np.array(sums, float), np.array(tokens, float))
 
 
 def test_a_mean_of_two_rows_lies_between_them() -> None:
@@ -58,7 +66,7 @@ def test_intervals_hold_the_truth_as_often_as_the_normal_approximation(exponenti
     for _ in range(300):
         tokens = generator.integers(1, 21, size=100).astype(float)
         sums = generator.gamma(2 * tokens)
-        found = estimate(RowScores(sums, tokens, exponential)).tuned
+        found = estimate((perplexity if exponential else mean_score)(sums, tokens)).tuned
         hits += found.low <= truth <= found.high
         ratio = sums.sum() / tokens.sum()
         error = math.sqrt(((sums - ratio * tokens) ** 2).sum()) / tokens.sum()
@@ -91,15 +99,16 @@ def test_the_difference_of_perplexities() -> None:
 @pytest.mark.parametrize("exponential", [False, True])
 def test_a_model_differs_from_itself_by_exactly_nothing(exponential: bool) -> None:
     generator = np.random.default_rng(3)
-    rows = RowScores(generator.random(333) * 7.3, generator.integers(1, 9, 333).astype(float), exponential)
+    sums, tokens = generator.random(333) * 7.3, generator.integers(1, 9, 333).astype(float)
+    rows = (perplexity if exponential else mean_score)(sums, tokens)
     difference = estimate(rows, rows).difference
     assert difference is not None
     assert (difference.value, difference.low, difference.high) == (0, 0, 0)
 
 
-def test_models_scored_on_other_tokens_are_not_compared() -> None:
-    with pytest.raises(ValueError, match="same tokens"):
-        estimate(losses((1, 1)), losses((1, 2)))
+def test_models_scored_on_other_rows_are_not_compared() -> None:
+    with pytest.raises(ValueError, match="same rows"):
+        estimate(losses((1, 1), (0, 0)), losses((1, 1), (1, 2)))
 
 
 def test_the_same_rows_give_the_same_intervals() -> None:
@@ -109,7 +118,7 @@ def test_the_same_rows_give_the_same_intervals() -> None:
 
 def test_draws_have_as_many_rows_as_there_are() -> None:
     rows = 30
-    counted, positions = resampled_sums([np.ones(rows), np.arange(rows, dtype=float)])
+    counted, positions = resampled_sums(np.stack([np.ones(rows), np.arange(rows, dtype=float)], axis=1)).T
     assert counted.shape == (RESAMPLES,)
     assert (counted == rows).all()
     assert positions.std() == pytest.approx(rows * np.arange(rows).std() / math.sqrt(rows), rel=0.1)
@@ -121,7 +130,7 @@ def test_fewest_rows_is_where_unanimity_first_counts() -> None:
 
 def test_ten_thousand_rows_take_seconds() -> None:
     generator = np.random.default_rng(2)
-    rows = [RowScores(generator.random(10_000), np.ones(10_000)) for _ in range(2)]
+    rows = [mean_score(generator.random(10_000)) for _ in range(2)]
     started = time.monotonic()
     estimate(*rows)
     assert time.monotonic() - started < 20

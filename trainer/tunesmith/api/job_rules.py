@@ -1,6 +1,14 @@
 """What the parts of a FineTuneJob's spec demand of each other."""
 
+from typing import Any
+
 from tunesmith.api.base import Rule
+from tunesmith.api.metric import OF_ANSWERS
+
+
+def _asks_answers(evaluation: Any) -> bool:
+    return bool(evaluation.prompts or evaluation.own or not set(OF_ANSWERS).isdisjoint(evaluation.metrics))
+
 
 JOB_RULES = (
     Rule(
@@ -27,12 +35,11 @@ JOB_RULES = (
     Rule(
         cel="!has(self.evaluation) || has(self.objective.instruction) || has(self.objective.ppo) || "
         "(has(self.objective.seq2seq) && !has(self.objective.seq2seq.spanCorruption)) || "
-        "self.evaluation.metrics.all(m, !(m in ['exactMatch', 'tokenF1']))",
-        message="exactMatch and tokenF1 need objective.instruction, seq2seq or ppo: "
-        "there are no answers to compare otherwise",
-        holds=lambda s: (
-            s.evaluation is None or s.objective.answers or {"exactMatch", "tokenF1"}.isdisjoint(s.evaluation.metrics)
-        ),
+        f"(self.evaluation.metrics.all(m, !(m in {list(OF_ANSWERS)})) && !has(self.evaluation.prompts) && "
+        "self.evaluation.own.size() == 0)",
+        message="only loss and perplexity go without objective.instruction, seq2seq or ppo: there are no answers to "
+        "compare otherwise",
+        holds=lambda s: s.evaluation is None or s.objective.answers or not _asks_answers(s.evaluation),
         field="evaluation.metrics",
     ),
     Rule(

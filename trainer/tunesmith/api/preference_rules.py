@@ -3,10 +3,10 @@
 from typing import Any
 
 from tunesmith.api.base import Rule
+from tunesmith.api.metric import OF_ANSWERS, OF_REWARD_MODELS, ONLY_OF_POLICIES
 
-REWARD_METRICS = ("pairAccuracy",)
-PPO_METRICS = ("exactMatch", "tokenF1", "reward", "winRate", "divergence", "answerTokens")
-_OWN_METRICS = ("pairAccuracy", "reward", "winRate", "divergence", "answerTokens")
+_OF_POLICIES = (*OF_ANSWERS, *ONLY_OF_POLICIES)
+_OF_NO_OTHER = (*OF_REWARD_MODELS, *ONLY_OF_POLICIES)
 
 
 def _preference(spec: Any) -> bool:
@@ -16,8 +16,8 @@ def _preference(spec: Any) -> bool:
 def _metrics_fit(spec: Any) -> bool:
     asked = set(spec.evaluation.metrics) if spec.evaluation is not None else set()
     if spec.objective.reward is not None:
-        return asked <= set(REWARD_METRICS)
-    return asked <= set(PPO_METRICS) if spec.objective.ppo is not None else asked.isdisjoint(_OWN_METRICS)
+        return asked <= set(OF_REWARD_MODELS)
+    return asked <= set(_OF_POLICIES) if spec.objective.ppo is not None else asked.isdisjoint(_OF_NO_OTHER)
 
 
 def _listing(names: tuple[str, ...]) -> str:
@@ -105,10 +105,10 @@ PREFERENCE_RULES = (
     ),
     Rule(
         cel="!has(self.evaluation) || (has(self.objective.reward) ? self.evaluation.metrics.all(m, m in "
-        f"{_listing(REWARD_METRICS)}) : has(self.objective.ppo) ? self.evaluation.metrics.all(m, m in "
-        f"{_listing(PPO_METRICS)}) : self.evaluation.metrics.all(m, !(m in {_listing(_OWN_METRICS)})))",
-        message=f"{', '.join(REWARD_METRICS)} goes with reward, {', '.join(PPO_METRICS)} go with ppo, "
-        "perplexity, exactMatch and tokenF1 with the other objectives",
+        f"{_listing(OF_REWARD_MODELS)}) : has(self.objective.ppo) ? self.evaluation.metrics.all(m, m in "
+        f"{_listing(_OF_POLICIES)}) : self.evaluation.metrics.all(m, !(m in {_listing(_OF_NO_OTHER)})))",
+        message="only pairAccuracy goes with reward; loss and perplexity do not go with ppo; reward, winRate and "
+        "divergence go with ppo only",
         holds=_metrics_fit,
         field="evaluation.metrics",
     ),

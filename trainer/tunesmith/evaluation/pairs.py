@@ -14,7 +14,7 @@ from tunesmith.data.examples import halves
 from tunesmith.data.pairs import Pair, encode_pairs, pairs_of
 from tunesmith.data.rows import Row
 from tunesmith.evaluation.batches import in_batches
-from tunesmith.evaluation.statistics import RowScores, estimate
+from tunesmith.evaluation.statistics import RowScores, estimate, mean_score
 from tunesmith.models.reward import score_texts
 
 Floats = NDArray[np.float64]
@@ -124,7 +124,7 @@ def by_prompt(right: Floats, prompts: Sequence[str]) -> RowScores:
         np.bincount(groups[counted], values[counted], minlength=len(numbers)).astype(np.float64)
         for values in (right, np.ones(len(right)))
     )
-    return RowScores(sums, weights)
+    return mean_score(sums, weights)
 
 
 def longer_answer_accuracy(test: TestPairs) -> Interval:

@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunesmith.api.evaluation import MetricName
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
+from tunesmith.api.metric import MetricName
 from tunesmith.api.ppo import PPO
 from tunesmith.data.collate import Collator
 from tunesmith.data.examples import FIXED
 from tunesmith.data.tokenized import TokenizedRows
 from tunesmith.evaluation.batches import in_batches
 from tunesmith.evaluation.generate import Answers, stop_tokens
-from tunesmith.evaluation.statistics import Floats, RowScores
+from tunesmith.evaluation.statistics import Floats, RowScores, mean_score
 from tunesmith.models.load import locate_source
 from tunesmith.models.reward import load_reward_model, refuse_other_tokenizer, score_texts
 from tunesmith.rlhf.losses import log_probabilities
@@ -208,7 +208,8 @@ def _scores(
 
 def wins(tuned: RowScores, base: RowScores) -> RowScores:
     """1 where the tuned model's answer earns more than the base's, 0.5 where it earns the same, else 0."""
-    return RowScores((np.sign(tuned.sums - base.sums) + 1) / 2 * tuned.weights, tuned.weights)
+    ahead = np.sign(tuned.parts[:, 0] - base.parts[:, 0])
+    return mean_score((ahead + 1) / 2 * tuned.used, tuned.used.astype(np.float64))
 
 
 def _with_answer(answers: Answers) -> list[int]:
@@ -223,4 +224,4 @@ def _at(rows: Sequence[int], values: Floats, count: int) -> RowScores:
     """Scores of some rows; the others count nothing."""
     sums, weights = np.zeros(count), np.zeros(count)
     sums[list(rows)], weights[list(rows)] = values, 1
-    return RowScores(sums, weights)
+    return mean_score(sums, weights)

@@ -3,14 +3,15 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from tunesmith.api.base import Schema
-from tunesmith.api.evaluation import MetricName
 from tunesmith.api.load import InputError, Problem
 from tunesmith.api.outcome import EvaluationResult, Interval, MetricResult
 from tunesmith.api.pod import RunFolder
-from tunesmith.evaluation.statistics import FEWEST_ROWS
+from tunesmith.evaluation.verdict import Better, Verdict
 
 RESULT_FILE, ROWS_FILE = "result.json", "rows.jsonl"
 
@@ -24,35 +25,116 @@ _PAIRS = (
 )
 """What happened to rows that were truncated, and to those that were dropped."""
 
-Verdict = Literal["better", "worse", "longer", "shorter", "no difference shown", "too few rows to tell", ""]
+
+class Comparison(Schema):
+    """The evaluated model beside another one, on the same rows."""
+
+    to: str
+    """base, or the address of the other as in evaluation.compareWith."""
+    value: Interval
+    """Of the other one."""
+    difference: Interval
+    """Tuned - other, paired by row."""
+    p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Of the paired test that both are alike; not corrected."""
+    corrected_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The same, corrected for all metrics and comparisons of the evaluation (Holm)."""
+    effect: float | None = None
+    """The difference in standard deviations of a row's difference."""
+    detectable: float | None = None
+    """The smallest difference that these rows would show in four of five cases."""
+    verdict: Verdict = ""
+    """What the test shows of the evaluated model, and no more."""
 
 
 class MetricReport(Schema):
-    """One metric of both models, with 95% intervals."""
+    """One metric, with 95% intervals."""
 
-    name: MetricName
+    name: str
+    """One of ours, of evaluation.own, or TASK/METRIC of evaluation.harness."""
+    better: Better
+    """Which values are good."""
     rows: int
     """Rows that count; for perplexity those that have something to predict; for pairAccuracy prompts, each of which may
     have several pairs."""
     tuned: Interval
-    base: Interval | None = None
-    difference: Interval | None = None
-    """Tuned - base, paired by row."""
+    """Of the evaluated model."""
+    comparisons: list[Comparison] = []
+    """Beside the base first, then beside others."""
+    verdict: Verdict = ""
+    """Of a win rate, which is a comparison itself."""
 
     @property
-    def verdict(self) -> Verdict:
-        """What the difference's interval shows of the tuned model, or that of a win rate, and no more; empty without a
-        base, and for a divergence, which is neither good nor bad."""
-        shown, equal = (self.tuned, 0.5) if self.name == "winRate" else (self.difference, 0.0)
-        if shown is None:
-            return ""
-        if self.rows < FEWEST_ROWS:
-            return "too few rows to tell"
-        if shown.low <= equal <= shown.high:
-            return "no difference shown"
-        if self.name == "answerTokens":
-            return "longer" if shown.value > equal else "shorter"
-        return "better" if (shown.value > equal) != (self.name == "perplexity") else "worse"
+    def base(self) -> Comparison | None:
+        """Beside the base."""
+        return next((c for c in self.comparisons if c.to == "base"), None)
+
+
+class VariantReport(Schema):
+    """The test rows with other prompts."""
+
+    name: str
+    """Of a template, or the change."""
+    kind: Literal["template", "change"]
+    template: str | None = None
+    example: str
+    """The first prompt of the test set, as the model saw it."""
+    rows: int
+    tuned: Interval
+    """The metric."""
+    base: Interval | None = None
+    difference: Interval
+    """Of the evaluated model: this prompt - the job's own, paired by row."""
+    verdict: Verdict = ""
+    """What that difference shows."""
+    answer_tokens: Interval
+    """Mean length of the evaluated model's answers."""
+
+
+class PromptsReport(Schema):
+    """How much depends on the wording of prompts."""
+
+    metric: str
+    own: Interval
+    """The metric with the job's own prompts."""
+    own_tokens: Interval
+    """Mean length of the answers to these."""
+    variants: list[VariantReport]
+    consistency: Interval | None = None
+    """How often two wordings get the same answer, over rows and pairs of templates, the job's own included."""
+
+
+class FailureGroup(Schema):
+    """Rows that have something in common."""
+
+    by: Literal["kind", "length", "topic"]
+    name: str
+    rows: int
+    tuned: Interval | None = None
+    """The metric on these rows; none where they are too few."""
+    base: Interval | None = None
+    samples: list[int]
+    """Numbers of rows, counted from 1, the worst first."""
+
+
+class FailuresReport(Schema):
+    """Where the model is wrong."""
+
+    metric: str
+    worst: list[int]
+    """Numbers of the rows with the worst scores that are not perfect, the worst first."""
+    regressed: list[int]
+    """Numbers of the rows that became worse against the base, the most first."""
+    groups: list[FailureGroup]
+
+
+class GateReport(Schema):
+    """Whether a condition of evaluation.gates is met."""
+
+    metric: str
+    passed: bool
+    message: str
+    """The condition and the figure, in a sentence."""
 
 
 class ModelReport(Schema):
@@ -87,6 +169,13 @@ class EvaluationReport(Schema):
     longer: Interval | None = None
     """Of pairs, the accuracy of preferring the longer answer."""
     metrics: list[MetricReport]
+    domains: dict[str, list[MetricReport]] = {}
+    """loss and perplexity for each value of evaluation.domainColumn."""
+    prompts: PromptsReport | None = None
+    failures: FailuresReport | None = None
+    gates: list[GateReport] = []
+    warnings: list[str] = []
+    """What the figures cannot show, a sentence each: too few rows for a difference that was asked for, for one."""
     tuned: ModelReport
     base: ModelReport | None = None
     settings: dict[str, int | float | str]
@@ -94,7 +183,8 @@ class EvaluationReport(Schema):
 
     def to_result(self) -> EvaluationResult:
         """The part that goes into the job's status."""
-        metrics = [MetricResult(name=m.name, tuned=m.tuned, base=m.base) for m in self.metrics]
+        bases = [m.base.value if m.base is not None else None for m in self.metrics]
+        metrics = [MetricResult(name=m.name, tuned=m.tuned, base=b) for m, b in zip(self.metrics, bases, strict=True)]
         return EvaluationResult(rows=self.rows, metrics=metrics)
 
     @property

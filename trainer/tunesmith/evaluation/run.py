@@ -23,10 +23,12 @@ from tunesmith.api.pod import RunFolder
 from tunesmith.api.quantity import parse_quantity
 from tunesmith.data.rows import read_rows
 from tunesmith.evaluation import statistics
+from tunesmith.evaluation.generate import Answers
 from tunesmith.evaluation.pairs import longer_answer_accuracy, preferred
 from tunesmith.evaluation.policy import Drawn
-from tunesmith.evaluation.report import EvaluationReport, MetricReport, ModelReport, write_report
+from tunesmith.evaluation.report import Comparison, EvaluationReport, MetricReport, ModelReport, write_report
 from tunesmith.evaluation.score import ModelScores, Progress, TestSet, compare_policies, read_test_set, score_model
+from tunesmith.evaluation.verdict import better_of, verdict_of
 from tunesmith.models.load import ModelLocation, load_model, load_tokenizer
 from tunesmith.models.reward import Centring, load_reward_model
 from tunesmith.models.start import base_model
@@ -165,15 +167,7 @@ def _report(
     for name in evaluation.metrics:
         scores = tuned.scores.metrics[name]
         estimate = statistics.estimate(scores, base.scores.metrics.get(name) if base else None)
-        metrics.append(
-            MetricReport(
-                name=name,
-                rows=int((scores.weights > 0).sum()),
-                tuned=estimate.tuned,
-                base=estimate.base,
-                difference=estimate.difference,
-            )
-        )
+        metrics.append(metric_report(name, int(scores.used.sum()), estimate))
     pairs = test.pairs
     return EvaluationReport(
         job=job.metadata.name,
@@ -199,6 +193,26 @@ def _report(
     )
 
 
+def metric_report(name: str, rows: int, estimate: statistics.Estimate) -> MetricReport:
+    """The figures of a metric of ours, with what they show."""
+    better = better_of(name)
+    comparisons = []
+    if estimate.base is not None and estimate.difference is not None:
+        verdict = verdict_of(name, better, rows, estimate.difference)
+        comparisons.append(Comparison(to="base", value=estimate.base, difference=estimate.difference, verdict=verdict))
+    own = verdict_of(name, better, rows, estimate.tuned, equal=0.5) if name == "winRate" else ""
+    return MetricReport.model_validate(
+        {
+            "name": name,
+            "better": better,
+            "rows": rows,
+            "tuned": estimate.tuned,
+            "comparisons": comparisons,
+            "verdict": own,
+        }
+    )
+
+
 def _drawing(spec: FineTuneJobSpec) -> dict[str, int | float | str]:
     """How the answers were drawn that a divergence is measured on."""
     ppo, evaluation = spec.objective.ppo, spec.evaluation
@@ -215,20 +229,27 @@ def _drawing(spec: FineTuneJobSpec) -> dict[str, int | float | str]:
 def _lines(test: TestSet, tuned: _Measured, base: _Measured | None, centring: Centring) -> Iterator[dict[str, Any]]:
     """The lines of rows.jsonl: a row's texts, and each model's answer and scores."""
     models = {"tuned": (tuned.scores, centring), **({"base": (base.scores, Centring())} if base else {})}
+    values = {name: {m: s.of_rows() for m, s in scores.metrics.items()} for name, (scores, _) in models.items()}
+    tokens = test.encoded.tokens if test.encoded is not None else None
     for row, text in zip(itertools.count(), test.texts, strict=False):
-        yield {"row": row + 1, **text, **{name: _row(scores, row, how) for name, (scores, how) in models.items()}}
+        line: dict[str, Any] = {"row": row + 1, **text}
+        for name, (scores, how) in models.items():
+            if scores.pairs is not None:
+                line[name] = _pair(scores.pairs[row], how)
+                continue
+            line[name] = _answer(scores.answers, row) if scores.answers is not None else {}
+            if scores.losses is not None and tokens is not None:
+                line[name] |= {"negativeLogLikelihood": float(scores.losses[row]), "tokens": int(tokens[row])}
+            line[name] |= {m: float(of[row]) for m, of in values[name].items() if not np.isnan(of[row])}
+        yield line
 
 
-def _row(scores: ModelScores, row: int, centring: Centring) -> dict[str, Any]:
-    if scores.pairs is not None:
-        return _pair(scores.pairs[row], centring)
-    values: dict[str, Any] = {"answer": scores.answers.texts[row]} if scores.answers else {}
-    for name, metric in scores.metrics.items():
-        if metric.exponential:
-            values |= {"negativeLogLikelihood": float(metric.sums[row]), "tokens": int(metric.weights[row])}
-        elif metric.weights[row]:
-            values[name] = float(metric.sums[row])
-    return values
+def _answer(answers: Answers, row: int) -> dict[str, Any]:
+    """An answer, whether it came to its end within the limit, and its length."""
+    if answers.texts[row] is None:
+        return {"answer": None}
+    finished = answers.ends[row] is not None
+    return {"answer": answers.texts[row], "finished": finished, "answerTokens": len(answers.written(row))}
 
 
 def _pair(scores: NDArray[np.float64], centring: Centring) -> dict[str, Any]:

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunesmith.api.evaluation import EvaluationSpec, MetricName
+from tunesmith.api.evaluation import EvaluationSpec
 from tunesmith.api.job import FineTuneJobSpec
+from tunesmith.api.metric import MetricName
 from tunesmith.data.encode import encode_prompts, prompt_of, response_of, text_of
 from tunesmith.data.rows import Row
 from tunesmith.evaluation import policy
@@ -17,7 +18,7 @@ from tunesmith.evaluation.loss import TestRows, encode_test, row_losses
 from tunesmith.evaluation.metrics import exact_match, token_f1
 from tunesmith.evaluation.pairs import TestPairs, by_prompt, preferred, read_test_pairs, score_pairs
 from tunesmith.evaluation.policy import Drawn
-from tunesmith.evaluation.statistics import Floats, RowScores
+from tunesmith.evaluation.statistics import Floats, RowScores, mean_score, perplexity
 from tunesmith.sources import Resolver
 from tunesmith.training.failures import LossDivergedError
 from tunesmith.training.objective import collator_of
@@ -26,6 +27,7 @@ Progress = Callable[[str, int, int], None]
 """Is told what is being done, how much of it is done, and how much there is."""
 
 _COMPARISONS: dict[MetricName, Callable[[str, str], float]] = {"exactMatch": exact_match, "tokenF1": token_f1}
+_OF_LOSSES: frozenset[MetricName] = frozenset({"loss", "perplexity"})
 _OF_POLICIES: frozenset[MetricName] = policy.OF_ANSWERS | {"divergence"}
 _LARGEST_LOSS = 700.0
 """Nats per token; exp of more is no number."""
@@ -54,6 +56,8 @@ class ModelScores:
     """One model on all test rows."""
 
     metrics: dict[MetricName, RowScores]
+    losses: Floats | None = None
+    """The negative log-likelihood of each row's tokens, in nats; [rows]."""
     answers: Answers | None = None
     """Where answers are compared."""
     pairs: NDArray[np.float64] | None = None
@@ -87,7 +91,7 @@ def read_test_set(
     return TestSet(
         rows=len(rows),
         texts=texts,
-        encoded=encode_test(rows, spec, tokenizer) if "perplexity" in evaluation.metrics else None,
+        encoded=encode_test(rows, spec, tokenizer) if not _OF_LOSSES.isdisjoint(evaluation.metrics) else None,
         prompts=encode_prompts([text["prompt"] for text in texts], spec, tokenizer) if asks_answers else [],
     )
 
@@ -133,6 +137,7 @@ def score_model(
             lambda done: progress("pair accuracy", done, test.rows),
         )
         return ModelScores({"pairAccuracy": by_prompt(preferred(scores), test.pairs.prompts)}, pairs=scores)
+    losses: Floats | None = None
     if test.encoded is not None:
         pieces = len(test.encoded.pieces)
         losses = row_losses(
@@ -143,14 +148,17 @@ def score_model(
             lambda done: progress("perplexity", done, pieces),
         )
         _refuse_diverged(losses, test.encoded.tokens)
-        metrics["perplexity"] = RowScores(losses, test.encoded.tokens, exponential=True)
+        if "loss" in evaluation.metrics:
+            metrics["loss"] = mean_score(losses, test.encoded.tokens)
+        if "perplexity" in evaluation.metrics:
+            metrics["perplexity"] = perplexity(losses, test.encoded.tokens)
     if not test.prompts:
-        return ModelScores(metrics)
+        return ModelScores(metrics, losses)
     likelihoods: Floats | None = None
     if "divergence" in evaluation.metrics:
         drawn, likelihoods = _drawn(model, tokenizer, test, spec, progress, drawn)
     if (_COMPARISONS.keys() | policy.OF_ANSWERS).isdisjoint(evaluation.metrics):
-        return ModelScores(metrics, drawn=drawn, likelihoods=likelihoods)
+        return ModelScores(metrics, losses, drawn=drawn, likelihoods=likelihoods)
     answers = generate_answers(
         model,
         tokenizer,
@@ -164,7 +172,7 @@ def score_model(
             metrics[name] = compare_answers(compare, answers.texts, [text["reference"] for text in test.texts])
     if "answerTokens" in evaluation.metrics:
         metrics["answerTokens"] = policy.answer_tokens(answers)
-    return ModelScores(metrics, answers, drawn=drawn, likelihoods=likelihoods)
+    return ModelScores(metrics, losses, answers, drawn=drawn, likelihoods=likelihoods)
 
 
 def _drawn(
@@ -219,7 +227,7 @@ def compare_answers(
 ) -> RowScores:
     """A score for each row; where the model could not answer it is 0, even if nothing was the right answer."""
     scores = [0.0 if a is None else compare(a, r) for a, r in zip(answers, references, strict=True)]
-    return RowScores(np.array(scores), np.ones(len(scores)))
+    return mean_score(np.array(scores))
 
 
 def _refuse_diverged(losses: NDArray[np.float64], tokens: NDArray[np.float64]) -> None:

@@ -1,5 +1,6 @@
 """How far an average over test rows can be trusted: the percentile bootstrap (Efron & Tibshirani 1993, ch. 13)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,14 +22,47 @@ _CHUNK = 10_000_000
 
 @dataclass(frozen=True)
 class RowScores:
-    """One metric of one model, as a ratio of two sums over rows: rows are drawn again, not tokens."""
+    """One metric of one model, made of what each row adds to some sums over the rows: so rows can be drawn again, and
+    models exchanged row by row, whatever the metric makes of the sums."""
 
-    sums: Floats
-    """What each row adds: its score, or the negative log-likelihood of its tokens in nats; shape [rows]."""
-    weights: Floats
-    """What each row counts: 1, or its number of tokens; shape [rows]."""
-    exponential: bool = False
-    """Whether the metric is exp of the ratio (perplexity)."""
+    parts: Floats
+    """What each row adds: a score and 1, a likelihood and its tokens, the n-grams of BLEU; shape [rows, sums]."""
+    used: NDArray[np.bool_]
+    """Rows that count, the others add 0; shape [rows]."""
+    measure: Callable[[Floats], Floats]
+    """The metric from the sums; [..., sums] to [...]."""
+
+    def of_rows(self) -> Floats:
+        """The metric of each row alone; NaN where it does not count; [rows]."""
+        values = np.full(len(self.used), np.nan)
+        values[self.used] = self.measure(self.parts[self.used])
+        return values
+
+
+def mean_score(scores: Floats, weights: Floats | None = None) -> RowScores:
+    """A metric that is the mean of scores of rows.
+
+    Args:
+        scores: what each row adds; [rows].
+        weights: what each row counts, 0 for one that is left out; by default 1; [rows].
+    """
+    weights = np.ones(len(scores)) if weights is None else weights
+    return RowScores(np.stack([scores, weights], axis=1), weights > 0, _ratio)
+
+
+def perplexity(losses: Floats, tokens: Floats) -> RowScores:
+    """exp of the mean loss of a token.
+
+    Args:
+        losses: the negative log-likelihood of each row's tokens, in nats; [rows].
+        tokens: of each row, 0 for one that is left out; [rows].
+    """
+    return RowScores(np.stack([losses, tokens], axis=1), tokens > 0, lambda sums: np.exp(_ratio(sums)))
+
+
+def _ratio(sums: Floats) -> Floats:
+    ratio: Floats = sums[..., 0] / sums[..., 1]
+    return ratio
 
 
 @dataclass(frozen=True)
@@ -48,43 +82,39 @@ def estimate(tuned: RowScores, base: RowScores | None = None) -> Estimate:
     certainty.
 
     Args:
-        tuned: of the tuned model; rows without weight are left out, at least one must have some.
-        base: of the base model, on the same rows with the same weights.
+        tuned: of the tuned model; at least one row must count.
+        base: of the base model, on the same rows.
     """
-    used = tuned.weights > 0
-    columns = [tuned.weights[used], tuned.sums[used]]
-    if base is not None:
-        if not np.array_equal(tuned.weights, base.weights):
-            raise ValueError("the two models were not scored on the same tokens")
-        columns.append(base.sums[used])
-    once = np.array([[column.sum()] for column in columns])
-    sums = np.concatenate([once, resampled_sums(columns)], axis=1)
-    ratios = sums[1:] / sums[0]
-    values = np.exp(ratios) if tuned.exponential else ratios
+    if base is not None and not np.array_equal(tuned.used, base.used):
+        raise ValueError("the two models were not scored on the same rows")
+    scores = [tuned, *([base] if base is not None else [])]
+    parts = np.concatenate([score.parts[tuned.used] for score in scores], axis=1)
+    sums = np.concatenate([parts.sum(axis=0, keepdims=True), resampled_sums(parts)])
+    values = [score.measure(part) for score, part in zip(scores, np.split(sums, len(scores), axis=1), strict=True)]
     if base is None:
         return Estimate(_interval(values[0]))
     return Estimate(_interval(values[0]), _interval(values[1]), _interval(values[0] - values[1]))
 
 
-def resampled_sums(columns: list[Floats]) -> Floats:
-    """Sums over as many rows as there are, drawn with replacement, the same rows for every column.
+def resampled_sums(parts: Floats) -> Floats:
+    """Sums over as many rows as there are, drawn with replacement.
 
     Args:
-        columns: each of shape [rows].
+        parts: what each row adds; [rows, sums].
 
     Returns:
-        Shape [columns, RESAMPLES].
+        Shape [RESAMPLES, sums].
     """
-    rows = len(columns[0])
+    rows = len(parts)
     generator = np.random.default_rng(SEED)
     chunk = max(1, _CHUNK // rows)
-    parts = []
+    found = []
     for start in range(0, RESAMPLES, chunk):
         draws = min(chunk, RESAMPLES - start)
         drawn = generator.integers(rows, size=(draws, rows)) + np.arange(draws)[:, None] * rows
         counts = np.bincount(drawn.ravel(), minlength=draws * rows).reshape(draws, rows).astype(np.float64)
-        parts.append(np.stack([counts @ column for column in columns]))
-    return np.concatenate(parts, axis=1)
+        found.append(counts @ parts)
+    return np.concatenate(found)
 
 
 def _interval(values: Floats) -> Interval:

@@ -1,23 +1,42 @@
 """The evaluation as a table for the terminal."""
 
+from typing import cast
+
 from rich import box
 from rich.table import Table
 
-from tunesmith.api.evaluation import MetricName
+from tunesmith.api.metric import MetricName
 from tunesmith.api.outcome import Interval
 from tunesmith.api.pod import RunFolder
-from tunesmith.evaluation.report import EvaluationReport, MetricReport, Verdict, read_report
+from tunesmith.evaluation.report import EvaluationReport, MetricReport, read_report
+from tunesmith.evaluation.verdict import Better, Verdict
 
 _TITLES: dict[MetricName, str] = {
-    "perplexity": "perplexity ↓",
-    "exactMatch": "exact match ↑",
-    "tokenF1": "token F1 ↑",
-    "pairAccuracy": "pair accuracy ↑",
-    "reward": "reward ↑",
-    "winRate": "win rate ↑",
-    "divergence": "divergence, nats",
+    "loss": "loss, nats",
+    "perplexity": "perplexity",
+    "exactMatch": "exact match",
+    "numericMatch": "numeric match",
+    "tokenF1": "token F1",
+    "accuracy": "accuracy",
+    "macroF1": "macro F1",
+    "microF1": "micro F1",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "rougeLsum": "ROUGE-Lsum",
+    "rougeW": "ROUGE-W",
+    "meteor": "METEOR",
+    "bertScore": "BERTScore",
+    "judge": "judge",
     "answerTokens": "answer tokens",
+    "pairAccuracy": "pair accuracy",
+    "reward": "reward",
+    "winRate": "win rate",
+    "divergence": "divergence, nats",
 }
+_ARROWS: dict[Better, str] = {"higher": " ↑", "lower": " ↓", "neither": ""}
 _STYLES: dict[Verdict, str] = {"better": "green", "worse": "red"}
 
 
@@ -42,13 +61,17 @@ def report_table(report: EvaluationReport) -> Table:
 
 
 def _cells(metric: MetricReport) -> list[str]:
-    cells = [_TITLES[metric.name], _text(metric.tuned)]
-    verdict = f"[{_STYLES.get(metric.verdict, 'dim')}]{metric.verdict}[/]"
-    if metric.base is not None and metric.difference is not None:
-        cells += [_text(metric.base), f"{_text(metric.difference, sign='+')}\n{verdict}"]
-    elif metric.verdict:  # a win rate is a comparison itself
-        cells += ["", verdict]
+    title = _TITLES.get(cast(MetricName, metric.name), metric.name)
+    cells = [title + _ARROWS[metric.better], _text(metric.tuned)]
+    if (base := metric.base) is not None:
+        cells += [_text(base.value), f"{_text(base.difference, sign='+')}\n{_styled(base.verdict)}"]
+    elif metric.verdict:
+        cells += ["", _styled(metric.verdict)]
     return cells
+
+
+def _styled(verdict: Verdict) -> str:
+    return f"[{_STYLES.get(verdict, 'dim')}]{verdict}[/]"
 
 
 def _text(interval: Interval, sign: str = "") -> str:
