@@ -4,7 +4,16 @@ import json
 
 import pytest
 
-from tunesmith.api.outcome import TERMINATION_MESSAGE_LIMIT, Outcome, Overrides, Reason, next_attempt
+from tunesmith.api.outcome import (
+    TERMINATION_MESSAGE_LIMIT,
+    EvaluationResult,
+    Interval,
+    MetricResult,
+    Outcome,
+    Overrides,
+    Reason,
+    next_attempt,
+)
 
 HALVED = Overrides(micro_batch_size=4)
 LOWERED = Overrides(learning_rate_scale=0.5)
@@ -25,6 +34,7 @@ LOWERED = Overrides(learning_rate_scale=0.5)
         ("InternalError", Overrides(), Overrides(), True),
         ("InvalidInput", Overrides(), None, None),
         ("StorageFull", Overrides(), None, None),
+        ("GateFailed", Overrides(), None, None),
         ("Succeeded", Overrides(), None, None),
     ],
 )
@@ -42,6 +52,27 @@ def test_a_long_message_is_cut_and_the_figures_stay() -> None:
     assert len(text.encode()) <= TERMINATION_MESSAGE_LIMIT
     read = Outcome.model_validate_json(text)
     assert (read.step, read.metrics, read.message[:50], read.message[-1]) == (7, {"loss": 1.5}, "ä" * 50, "…")
+
+
+@pytest.mark.parametrize(("metrics", "name_length"), [(32, 10), (64, 10), (64, 128), (1, 4000)])
+@pytest.mark.parametrize("message", ["met", "ä" * 9000, '"' * 9000])
+def test_what_has_no_room_is_counted_and_the_first_metrics_stay(metrics: int, name_length: int, message: str) -> None:
+    value = Interval(value=0.512345, low=0.491234, high=0.534567)
+    results = [
+        MetricResult(name=f"{number}".zfill(name_length), tuned=value, base=value, verdict="no difference shown")
+        for number in range(metrics)
+    ]
+    evaluation = EvaluationResult(rows=10_000, metrics=results)
+    text = Outcome(reason="GateFailed", message=message, evaluation=evaluation).to_termination_message()
+    assert len(text.encode()) <= TERMINATION_MESSAGE_LIMIT
+    read = Outcome.model_validate_json(text)
+    assert read.message[:50] == message[:50]
+    assert read.evaluation is not None
+    kept = read.evaluation.metrics
+    assert kept == results[: len(kept)]
+    assert len(kept) + read.evaluation.omitted == metrics
+    if message == "met" and name_length == 10:
+        assert len(kept) >= 20
 
 
 def test_a_short_message_passes_whole() -> None:

@@ -17,6 +17,7 @@ Reason = Literal[
     "LossDiverged",  # the loss is NaN or infinite
     "PolicyCollapsed",  # PPO has left its starting model too far behind
     "StorageFull",
+    "GateFailed",  # the model does not meet a condition of evaluation.gates
     "Interrupted",  # asked to stop; a checkpoint was written
     "WorkerLost",  # a node, a pod or a process went away
     "OutcomeUnknown",  # no message was left
@@ -25,6 +26,8 @@ Reason = Literal[
 
 TERMINATION_MESSAGE_LIMIT = 4096
 """Bytes of a container's termination message that Kubernetes keeps."""
+_MESSAGE_KEPT = 1024
+"""Bytes of the sentence that stay, whatever else there is to tell."""
 
 
 class Overrides(Record):
@@ -71,6 +74,8 @@ class MetricResult(Record):
     """Of the tuned model."""
     base: Interval | None = None
     """Of the model that training started from."""
+    verdict: str | None = None
+    """What the test of the tuned model against the base shows, corrected for all metrics."""
 
 
 class EvaluationResult(Record):
@@ -79,7 +84,14 @@ class EvaluationResult(Record):
     rows: int
     """How many test rows were used."""
     metrics: Annotated[list[MetricResult], Field(max_length=64)]
-    """One entry for each of spec.evaluation.metrics."""
+    """The first ones, in the order of spec.evaluation: as many as a pod's message has room for."""
+    omitted: Annotated[int, Field(ge=0)] = 0
+    """How many more there are, in the run's folder alone."""
+
+    def first(self, count: int) -> "EvaluationResult":
+        """The same with so many metrics; the others are counted."""
+        left = len(self.metrics) - count
+        return self.model_copy(update={"metrics": self.metrics[:count], "omitted": self.omitted + left})
 
 
 class Outcome(Record):
@@ -102,13 +114,28 @@ class Outcome(Record):
     """Set by the evaluation."""
 
     def to_termination_message(self) -> str:
-        """As JSON of at most 4 KiB; what does not fit is cut from the message, never from the figures."""
-        text = self.model_dump_json(exclude_none=True)
-        excess = len(text.encode()) - TERMINATION_MESSAGE_LIMIT
-        if excess <= 0:
-            return text
-        kept = self.message.encode()[: max(0, len(self.message.encode()) - excess - 16)].decode(errors="ignore")
-        return self.model_copy(update={"message": kept + "…"}).model_dump_json(exclude_none=True)
+        """As JSON of at most 4 KiB.
+
+        What does not fit is cut from a long message first, then from the evaluation's metrics, the last first, which
+        are counted: the run's folder has them all.
+        """
+        outcome = self._cut(_MESSAGE_KEPT)
+        while outcome._excess() > 0 and outcome.evaluation is not None and outcome.evaluation.metrics:
+            fewer = outcome.evaluation.first(len(outcome.evaluation.metrics) - 1)
+            outcome = outcome.model_copy(update={"evaluation": fewer})
+        return outcome._cut(0).model_dump_json(exclude_none=True)
+
+    def _excess(self) -> int:
+        """Bytes over the limit."""
+        return len(self.model_dump_json(exclude_none=True).encode()) - TERMINATION_MESSAGE_LIMIT
+
+    def _cut(self, least: int) -> "Outcome":
+        """With as much less of the message as it is too long, but at least so many bytes."""
+        excess, message = self._excess(), self.message.encode()
+        if excess <= 0 or len(message) <= least:
+            return self
+        kept = message[: max(least, len(message) - excess - 16)].decode(errors="ignore")
+        return self.model_copy(update={"message": kept + "…"})
 
 
 class Retry(Record):
@@ -147,5 +174,5 @@ def next_attempt(reason: Reason, overrides: Overrides, micro_batch_size: int) ->
             return Retry(overrides=overrides, counts=False, explanation="resumes from the last checkpoint")
         case "OutcomeUnknown" | "InternalError":
             return Retry(overrides=overrides, counts=True, explanation="resumes from the last checkpoint")
-        case "Succeeded" | "InvalidInput" | "StorageFull" | "PolicyCollapsed":
+        case "Succeeded" | "InvalidInput" | "StorageFull" | "PolicyCollapsed" | "GateFailed":
             return None

@@ -15,6 +15,8 @@ from tunesmith.evaluation.verdict import Better, Verdict
 
 RESULT_FILE, ROWS_FILE = "result.json", "rows.jsonl"
 
+_MOST = 64
+"""Metrics in a job's status, at most."""
 _ROWS = (
     "rows cut to training.maxLength for perplexity",
     "rows left out of perplexity: nothing to predict within training.maxLength",
@@ -42,7 +44,7 @@ class Comparison(Schema):
     effect: float | None = None
     """The difference in standard deviations of a row's difference."""
     detectable: float | None = None
-    """The smallest difference that these rows would show in four of five cases."""
+    """The smallest difference that these rows would show in four of five cases, after the correction."""
     verdict: Verdict = ""
     """What the test shows of the evaluated model, and no more."""
 
@@ -61,8 +63,12 @@ class MetricReport(Schema):
     """Of the evaluated model."""
     comparisons: list[Comparison] = []
     """Beside the base first, then beside others."""
+    p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Of a win rate, which is a comparison itself: of the test that both models win as often."""
+    corrected_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The same, corrected like that of a comparison."""
     verdict: Verdict = ""
-    """Of a win rate, which is a comparison itself."""
+    """Of a win rate too."""
 
     @property
     def base(self) -> Comparison | None:
@@ -183,9 +189,8 @@ class EvaluationReport(Schema):
 
     def to_result(self) -> EvaluationResult:
         """The part that goes into the job's status."""
-        bases = [m.base.value if m.base is not None else None for m in self.metrics]
-        metrics = [MetricResult(name=m.name, tuned=m.tuned, base=b) for m, b in zip(self.metrics, bases, strict=True)]
-        return EvaluationResult(rows=self.rows, metrics=metrics)
+        metrics = [_result(metric) for metric in self.metrics]
+        return EvaluationResult(rows=self.rows, metrics=metrics[:_MOST], omitted=max(0, len(metrics) - _MOST))
 
     @property
     def remarks(self) -> list[str]:
@@ -203,6 +208,17 @@ class EvaluationReport(Schema):
             reached = f"{longer.value:.3f} [{longer.low:.3f}, {longer.high:.3f}]"
             remarks.append(f"preferring the longer answer would reach {reached}")
         return remarks
+
+
+def _result(metric: MetricReport) -> MetricResult:
+    base = metric.base
+    verdict = base.verdict if base is not None else metric.verdict
+    value = _rounded(base.value) if base is not None else None
+    return MetricResult(name=metric.name, tuned=_rounded(metric.tuned), base=value, verdict=verdict or None)
+
+
+def _rounded(interval: Interval) -> Interval:
+    return Interval(**{name: float(f"{value:.6g}") for name, value in interval})
 
 
 def write_report(folder: RunFolder, report: EvaluationReport, rows: Iterable[dict[str, Any]]) -> None:

@@ -19,6 +19,8 @@ _MEANINGS: dict[Reason, str] = {
     "PolicyCollapsed": "The answers of PPO diverged from the starting model by more than `ppo.klLimit`; the last "
     "checkpoint is from before. Raise `ppo.klCoefficient`, or lower `training.learningRate` or `ppo.epochs`.",
     "StorageFull": "A checkpoint could not be written.",
+    "GateFailed": "The model is there and was evaluated, but does not meet a condition of `evaluation.gates`. The "
+    "message has the figures; `tunesmith evaluate` tests it again without training.",
     "Interrupted": "Somebody asked the run to stop; it saved its state first.",
     "WorkerLost": "A node, a pod or a process went away: a preemption, a crash of the machine, the kernel's "
     "out-of-memory killer.",
