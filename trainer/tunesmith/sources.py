@@ -43,6 +43,19 @@ class Resolver:
             raise InputError(Problem(f"{path} does not exist", place))
         return path
 
+    def run(self, location: Location, place: str) -> Path:
+        """The folder of another job's run: job://NAME, or a folder's own address.
+
+        Raises:
+            InputError: it is not there, or its claim is not mounted.
+        """
+        if location.scheme != "job":
+            return self.path(location, place)
+        folder = self.runs / location.name
+        if not folder.exists():
+            raise InputError(Problem(f"job {location.name} has left no run in {folder}; run it first", place))
+        return folder
+
     def _path(self, location: Location, place: str) -> Path:
         match location.scheme:
             case "file":

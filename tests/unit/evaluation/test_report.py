@@ -20,59 +20,53 @@ def interval(value: float, low: float, high: float) -> dict[str, float]:
     return {"value": value, "low": low, "high": high}
 
 
-def metric(name: str, difference: tuple[float, float, float] | None, rows: int = 100) -> MetricReport:
+def metric(
+    name: str, difference: tuple[float, float, float] | None, rows: int = 100, p: float = 0.0123
+) -> MetricReport:
     one = interval(0.5, 0.4, 0.6)
     better = better_of(name)
     data: dict[str, Any] = {"name": name, "better": better, "rows": rows, "tuned": one}
     if difference is not None:
         between = interval(*difference)
-        verdict = verdict_of(name, better, rows, Interval.model_validate(between))
-        data["comparisons"] = [{"to": "base", "value": one, "difference": between, "verdict": verdict}]
+        verdict = verdict_of(name, better, rows, Interval.model_validate(between), p)
+        data["comparisons"] = [{"to": "base", "value": one, "difference": between, "correctedP": p, "verdict": verdict}]
     return MetricReport.model_validate(data)
 
 
 @pytest.mark.parametrize(
-    ("name", "difference", "rows", "verdict"),
+    ("name", "difference", "rows", "p", "verdict"),
     [
-        ("exactMatch", (0.2, 0.1, 0.3), 100, "better"),
-        ("exactMatch", (-0.2, -0.3, -0.1), 100, "worse"),
-        ("tokenF1", (0.2, 0.1, 0.3), 100, "better"),
-        ("perplexity", (-5, -6, -4), 100, "better"),
-        ("perplexity", (5, 4, 6), 100, "worse"),
-        ("exactMatch", (0.2, -0.01, 0.3), 100, "no difference shown"),
-        ("exactMatch", (0.2, 0, 0.3), 100, "no difference shown"),
-        ("perplexity", (-0.2, -0.3, 0), 100, "no difference shown"),
-        ("exactMatch", (0, 0, 0), 100, "no difference shown"),
-        ("exactMatch", (1, 1, 1), 6, "better"),
-        ("exactMatch", (1, 1, 1), 5, "too few rows to tell"),
-        ("perplexity", (-9, -9, -9), 1, "too few rows to tell"),
-        ("exactMatch", None, 100, ""),
-        ("reward", (0.2, 0.1, 0.3), 100, "better"),
-        ("answerTokens", (5, 4, 6), 100, "longer"),
-        ("answerTokens", (-5, -6, -4), 100, "shorter"),
-        ("answerTokens", (-5, -6, 4), 100, "no difference shown"),
-        ("divergence", None, 100, ""),
+        ("exactMatch", (0.2, 0.1, 0.3), 100, 0.01, "better"),
+        ("exactMatch", (-0.2, -0.3, -0.1), 100, 0.01, "worse"),
+        ("tokenF1", (0.2, 0.1, 0.3), 100, 0.01, "better"),
+        ("perplexity", (-5, -6, -4), 100, 0.01, "better"),
+        ("perplexity", (5, 4, 6), 100, 0.01, "worse"),
+        ("exactMatch", (0.2, -0.01, 0.3), 100, 0.01, "no difference shown"),
+        ("exactMatch", (0.2, 0, 0.3), 100, 0.01, "no difference shown"),
+        ("perplexity", (-0.2, -0.3, 0), 100, 0.01, "no difference shown"),
+        ("exactMatch", (0, 0, 0), 100, 0.01, "no difference shown"),
+        ("exactMatch", (1, 1, 1), 6, 0.01, "better"),
+        ("exactMatch", (1, 1, 1), 5, 0.01, "too few rows to tell"),
+        ("perplexity", (-9, -9, -9), 1, 0.01, "too few rows to tell"),
+        ("exactMatch", None, 100, 0.01, ""),
+        ("reward", (0.2, 0.1, 0.3), 100, 0.01, "better"),
+        ("answerTokens", (5, 4, 6), 100, 0.01, "longer"),
+        ("answerTokens", (-5, -6, -4), 100, 0.01, "shorter"),
+        ("answerTokens", (-5, -6, 4), 100, 0.01, "no difference shown"),
+        ("exactMatch", (0.2, 0.1, 0.3), 100, 0.05, "better"),
+        ("exactMatch", (0.2, 0.1, 0.3), 100, 0.051, "no difference shown"),
+        ("exactMatch", (-0.2, -0.3, -0.1), 100, 1.0, "no difference shown"),
+        ("exactMatch", (1, 1, 1), 5, 0.001, "too few rows to tell"),
+        ("exactMatch", (0.2, 0.1, 0.3), 100, None, ""),
+        ("divergence", (0.2, 0.1, 0.3), 100, 0.01, ""),
+        ("divergence", None, 100, 0.01, ""),
     ],
 )
-def test_a_verdict_claims_what_the_interval_shows(
-    name: str, difference: tuple[float, float, float] | None, rows: int, verdict: str
+def test_a_verdict_claims_what_interval_and_test_show_together(
+    name: str, difference: tuple[float, float, float] | None, rows: int, p: float | None, verdict: str
 ) -> None:
     shown = None if difference is None else Interval.model_validate(interval(*difference))
-    assert verdict_of(name, better_of(name), rows, shown) == verdict
-
-
-@pytest.mark.parametrize(
-    ("rate", "rows", "verdict"),
-    [
-        ((0.6, 0.55, 0.65), 100, "better"),
-        ((0.4, 0.35, 0.45), 100, "worse"),
-        ((0.6, 0.49, 0.65), 100, "no difference shown"),
-        ((1, 1, 1), 5, "too few rows to tell"),
-    ],
-)
-def test_a_win_rate_is_held_against_a_half(rate: tuple[float, float, float], rows: int, verdict: str) -> None:
-    shown = Interval.model_validate(interval(*rate))
-    assert verdict_of("winRate", "higher", rows, shown, equal=0.5) == verdict
+    assert verdict_of(name, better_of(name), rows, shown, p) == verdict
 
 
 def report(*metrics: MetricReport, **more: Any) -> EvaluationReport:

@@ -8,9 +8,9 @@ from tunesmith.api.base import Rule, Schema, exactly_one
 from tunesmith.api.dataset import ColumnName
 from tunesmith.api.metric import MetricName
 from tunesmith.api.reward import Template
-from tunesmith.api.source import DATA_SCHEMES, MODEL_SCHEMES, Scheme, Uri, check_uri, cluster_rule
+from tunesmith.api.source import DATA_SCHEMES, MODEL_SCHEMES, Location, Scheme, Uri, check_uri, cluster_rule
 
-RUN_SCHEMES: tuple[Scheme, ...] = ("job", "file", "path")
+RUN_SCHEMES: tuple[Scheme, ...] = ("job", "pvc", "file", "path")
 
 ModelUri = Annotated[Uri, AfterValidator(check_uri(*MODEL_SCHEMES))]
 RunUri = Annotated[Uri, AfterValidator(check_uri(*RUN_SCHEMES))]
@@ -141,7 +141,7 @@ class EvaluationSpec(Schema):
     compare_with_base: bool = True
     """Whether the model that training started from is evaluated too."""
     compare_with: Annotated[list[RunUri], Field(max_length=8)] = []
-    """Earlier jobs (job://NAME) that were evaluated on the same rows; on one machine also the folder of a run."""
+    """Earlier jobs (job://NAME) that were evaluated on the same rows, or the folders of their runs."""
     detect: Annotated[list[Detect], Field(max_length=32)] = []
     """Differences that the test set should be large enough to show; the result warns where it is not."""
     gates: Annotated[list[Gate], Field(max_length=32)] = []
@@ -206,6 +206,12 @@ class EvaluationSpec(Schema):
             field="gates",
         ),
     )
+
+    @property
+    def compared_jobs(self) -> set[str]:
+        """The names of the jobs that the model is compared with."""
+        locations = [Location.parse(uri) for uri in self.compare_with]
+        return {location.name for location in locations if location.scheme == "job"}
 
     @property
     def opponents(self) -> tuple[str, ...]:

@@ -49,12 +49,12 @@ def main(arguments: argparse.Namespace) -> int:
     console = Console(highlight=False)
     with open_folder(folder, job):
         outcome = evaluate_with_progress(job, folder, resolver, console)
+    if outcome.evaluation is not None:
+        console.print(evaluation_table(folder))
+        console.print(f"rows: {folder.evaluation / 'rows.jsonl'}")
     if outcome.reason != "Succeeded":
         print(f"{job.metadata.name}: {outcome.reason}: {outcome.message}", file=sys.stderr)
-        return EXIT_CODES.get(outcome.reason, 1)
-    console.print(evaluation_table(folder))
-    console.print(f"rows: {folder.evaluation / 'rows.jsonl'}")
-    return 0
+    return EXIT_CODES.get(outcome.reason, 1)
 
 
 def job_of(folder: RunFolder) -> FineTuneJob:

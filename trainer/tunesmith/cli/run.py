@@ -77,7 +77,7 @@ def done_stages(stages: list[FineTuneJob], folders: Mapping[str, RunFolder]) -> 
 
 
 def in_order(jobs: list[FineTuneJob]) -> list[FineTuneJob]:
-    """The jobs of a file, each after those whose models it reads.
+    """The jobs of a file, each after those whose models it reads, and those that it is compared with.
 
     Raises:
         InputError: jobs wait for each other.
@@ -85,13 +85,18 @@ def in_order(jobs: list[FineTuneJob]) -> list[FineTuneJob]:
     waiting, ordered = list(jobs), list[FineTuneJob]()
     while waiting:
         missing = {job.metadata.name for job in waiting}
-        ready = next((job for job in waiting if missing.isdisjoint(job.spec.model_jobs.values())), None)
+        ready = next((job for job in waiting if missing.isdisjoint(_jobs_before(job))), None)
         if ready is None:
             listing = ", ".join(job.metadata.name for job in waiting)
             raise InputError(Problem(f"{listing} wait for each other's models", "spec.model.source"))
         waiting.remove(ready)
         ordered.append(ready)
     return ordered
+
+
+def _jobs_before(job: FineTuneJob) -> set[str]:
+    compared = job.spec.evaluation.compared_jobs - {job.metadata.name} if job.spec.evaluation is not None else set()
+    return {*job.spec.model_jobs.values(), *compared}
 
 
 def show_findings(findings: list["Finding"], console: Console) -> None:
@@ -144,9 +149,10 @@ def run_job(
             from tunesmith.evaluation.table import evaluation_table
 
             evaluated = evaluate_with_progress(job, folder, resolver, console)
+            if evaluated.evaluation is not None:
+                console.print(evaluation_table(folder))
             if evaluated.reason != "Succeeded":
                 return evaluated
-            console.print(evaluation_table(folder))
     if outcome.reason == "Succeeded":
         console.print(f"model: {folder.model}\nfolder: {folder.root}")
     return outcome

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tunesmith.api.base import Schema
+from tunesmith.api.base import Record
 from tunesmith.api.load import InputError, Problem
 from tunesmith.api.outcome import EvaluationResult, Interval, MetricResult
 from tunesmith.api.pod import RunFolder
@@ -28,7 +28,7 @@ _PAIRS = (
 """What happened to rows that were truncated, and to those that were dropped."""
 
 
-class Comparison(Schema):
+class Comparison(Record):
     """The evaluated model beside another one, on the same rows."""
 
     to: str
@@ -49,7 +49,7 @@ class Comparison(Schema):
     """What the test shows of the evaluated model, and no more."""
 
 
-class MetricReport(Schema):
+class MetricReport(Record):
     """One metric, with 95% intervals."""
 
     name: str
@@ -67,6 +67,8 @@ class MetricReport(Schema):
     """Of a win rate, which is a comparison itself: of the test that both models win as often."""
     corrected_p: Annotated[float, Field(ge=0, le=1)] | None = None
     """The same, corrected like that of a comparison."""
+    detectable: float | None = None
+    """Of a win rate, the smallest difference from a half that these rows would show in four of five cases."""
     verdict: Verdict = ""
     """Of a win rate too."""
 
@@ -76,7 +78,7 @@ class MetricReport(Schema):
         return next((c for c in self.comparisons if c.to == "base"), None)
 
 
-class VariantReport(Schema):
+class VariantReport(Record):
     """The test rows with other prompts."""
 
     name: str
@@ -97,7 +99,7 @@ class VariantReport(Schema):
     """Mean length of the evaluated model's answers."""
 
 
-class PromptsReport(Schema):
+class PromptsReport(Record):
     """How much depends on the wording of prompts."""
 
     metric: str
@@ -110,7 +112,7 @@ class PromptsReport(Schema):
     """How often two wordings get the same answer, over rows and pairs of templates, the job's own included."""
 
 
-class FailureGroup(Schema):
+class FailureGroup(Record):
     """Rows that have something in common."""
 
     by: Literal["kind", "length", "topic"]
@@ -123,7 +125,7 @@ class FailureGroup(Schema):
     """Numbers of rows, counted from 1, the worst first."""
 
 
-class FailuresReport(Schema):
+class FailuresReport(Record):
     """Where the model is wrong."""
 
     metric: str
@@ -134,7 +136,7 @@ class FailuresReport(Schema):
     groups: list[FailureGroup]
 
 
-class GateReport(Schema):
+class GateReport(Record):
     """Whether a condition of evaluation.gates is met."""
 
     metric: str
@@ -143,7 +145,7 @@ class GateReport(Schema):
     """The condition and the figure, in a sentence."""
 
 
-class ModelReport(Schema):
+class ModelReport(Record):
     """How one model was evaluated."""
 
     address: str
@@ -161,7 +163,7 @@ class ModelReport(Schema):
     seconds: float
 
 
-class EvaluationReport(Schema):
+class EvaluationReport(Record):
     """Everything but the rows."""
 
     job: str

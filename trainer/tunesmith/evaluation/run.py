@@ -4,7 +4,7 @@ import gc
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -22,13 +22,24 @@ from tunesmith.api.outcome import Artifacts, Outcome
 from tunesmith.api.pod import RunFolder
 from tunesmith.api.quantity import parse_quantity
 from tunesmith.data.rows import read_rows
-from tunesmith.evaluation import statistics
+from tunesmith.evaluation import significance, statistics
+from tunesmith.evaluation.compare import Scored, metric_reports, row_warnings, size_warnings
+from tunesmith.evaluation.earlier import EarlierRun, Tested, earlier_scores, made_by, read_earlier_runs, row_ids
+from tunesmith.evaluation.gates import gate_reports
 from tunesmith.evaluation.generate import Answers
 from tunesmith.evaluation.pairs import longer_answer_accuracy, preferred
 from tunesmith.evaluation.policy import Drawn
-from tunesmith.evaluation.report import Comparison, EvaluationReport, MetricReport, ModelReport, write_report
-from tunesmith.evaluation.score import ModelScores, Progress, TestSet, compare_policies, read_test_set, score_model
-from tunesmith.evaluation.verdict import better_of, verdict_of
+from tunesmith.evaluation.report import EvaluationReport, ModelReport, write_report
+from tunesmith.evaluation.score import (
+    ModelScores,
+    Progress,
+    TestSet,
+    compare_policies,
+    read_test_set,
+    score_model,
+    score_texts,
+)
+from tunesmith.evaluation.verdict import better_of
 from tunesmith.models.load import ModelLocation, load_model, load_tokenizer
 from tunesmith.models.reward import Centring, load_reward_model
 from tunesmith.models.start import base_model
@@ -55,15 +66,17 @@ def evaluate_job(
         attempt: goes into the outcome.
 
     Returns:
-        With the figures if it succeeded; else with the reason. What can be expected to go wrong is never raised.
+        With the figures, also where a gate failed; else with the reason. What can be expected to go wrong is never
+        raised.
     """
     try:
         report = _evaluate(job, folder, resolver, progress)
     except Exception as error:  # any failure becomes an Outcome; a defect's traceback goes to the log
         return _failure(error, attempt)
+    failed = [gate.message for gate in report.gates if not gate.passed]
     return Outcome(
-        reason="Succeeded",
-        message="; ".join([f"evaluated on {report.rows:,} test rows", *report.remarks]),
+        reason="GateFailed" if failed else "Succeeded",
+        message="; ".join(failed or [f"evaluated on {report.rows:,} test rows", *report.remarks]),
         attempt=attempt,
         artifacts=Artifacts(folder=str(folder.root), model=str(folder.model)),
         evaluation=report.to_result(),
@@ -89,6 +102,8 @@ def _evaluate(job: FineTuneJob, folder: RunFolder, resolver: Resolver, progress:
     location = ModelLocation(str(folder.model))
     tokenizer = load_tokenizer(location, spec.objective.kind)
     test = read_test_set(rows, spec, evaluation, tokenizer)
+    tested = Tested(row_ids(rows, test.texts, spec), test.texts, test.encoded.tokens if test.encoded else None)
+    earlier = read_earlier_runs(evaluation.compare_with, resolver, tested)
 
     score = partial(_measure, tokenizer=tokenizer, test=test, spec=spec, progress=progress)
     tuned = score("tuned", str(folder.model), partial(_tuned_model, location, spec))
@@ -101,8 +116,8 @@ def _evaluate(job: FineTuneJob, folder: RunFolder, resolver: Resolver, progress:
         both = tuned.scores, base.scores if base else None
         compare_policies(*both, test, spec, resolver, tokenizer, progress)
 
-    report = _report(job, evaluation, test, tuned, base)
-    write_report(folder, report, _lines(test, tuned, base, Centring.read(folder.model)))
+    report = _report(job, evaluation, test, tuned, base, tested, earlier)
+    write_report(folder, report, _lines(test, tested.ids, tuned, base, Centring.read(folder.model)))
     return report
 
 
@@ -161,14 +176,31 @@ def _threads(spec: FineTuneJobSpec) -> int:
 
 
 def _report(
-    job: FineTuneJob, evaluation: EvaluationSpec, test: TestSet, tuned: _Measured, base: _Measured | None
+    job: FineTuneJob,
+    evaluation: EvaluationSpec,
+    test: TestSet,
+    tuned: _Measured,
+    base: _Measured | None,
+    tested: Tested,
+    earlier: Sequence[EarlierRun],
 ) -> EvaluationReport:
-    metrics = []
-    for name in evaluation.metrics:
-        scores = tuned.scores.metrics[name]
-        estimate = statistics.estimate(scores, base.scores.metrics.get(name) if base else None)
-        metrics.append(metric_report(name, int(scores.used.sum()), estimate))
     pairs = test.pairs
+    settings: dict[str, int | float | str] = {
+        "decoding": "greedy",
+        "maxNewTokens": evaluation.max_new_tokens,
+        "batchSize": evaluation.batch_size,
+        "maxLength": job.spec.training.max_length,
+        "interval": f"percentile bootstrap over {'prompts' if pairs else 'rows'}",
+        "confidence": statistics.CONFIDENCE,
+        "resamples": statistics.RESAMPLES,
+        "test": "paired randomisation, two-sided, with Holm's correction",
+        "randomisations": significance.RANDOMISATIONS,
+        "seed": statistics.SEED,
+        **_drawing(job.spec),
+        **made_by(job.spec),
+    }
+    scored, warnings = _scored(evaluation, tuned, base, tested, earlier, settings)
+    metrics = metric_reports(scored)
     return EvaluationReport(
         job=job.metadata.name,
         rows=test.rows,
@@ -176,41 +208,38 @@ def _report(
         dropped=test.encoded.pieces.dropped if test.encoded else len(pairs.pairs) - len(pairs.texts) if pairs else 0,
         longer=longer_answer_accuracy(pairs) if pairs else None,
         metrics=metrics,
+        gates=gate_reports(evaluation.gates, metrics),
+        warnings=[*warnings, *row_warnings(scored), *size_warnings(evaluation.detect, metrics)],
         tuned=tuned.report,
         base=base.report if base else None,
-        settings={
-            "decoding": "greedy",
-            "maxNewTokens": evaluation.max_new_tokens,
-            "batchSize": evaluation.batch_size,
-            "maxLength": job.spec.training.max_length,
-            "interval": f"percentile bootstrap over {'prompts' if pairs else 'rows'}",
-            "confidence": statistics.CONFIDENCE,
-            "resamples": statistics.RESAMPLES,
-            "seed": statistics.SEED,
-            **_drawing(job.spec),
-        },
+        settings=settings,
         versions={name: version(name) for name in _VERSIONS},
     )
 
 
-def metric_report(name: str, rows: int, estimate: statistics.Estimate) -> MetricReport:
-    """The figures of a metric of ours, with what they show."""
-    better = better_of(name)
-    comparisons = []
-    if estimate.base is not None and estimate.difference is not None:
-        verdict = verdict_of(name, better, rows, estimate.difference)
-        comparisons.append(Comparison(to="base", value=estimate.base, difference=estimate.difference, verdict=verdict))
-    own = verdict_of(name, better, rows, estimate.tuned, equal=0.5) if name == "winRate" else ""
-    return MetricReport.model_validate(
-        {
-            "name": name,
-            "better": better,
-            "rows": rows,
-            "tuned": estimate.tuned,
-            "comparisons": comparisons,
-            "verdict": own,
-        }
-    )
+def _scored(
+    evaluation: EvaluationSpec,
+    tuned: _Measured,
+    base: _Measured | None,
+    tested: Tested,
+    earlier: Sequence[EarlierRun],
+    settings: Mapping[str, object],
+) -> tuple[list[Scored], list[str]]:
+    """Each metric of all models, and what cannot be compared."""
+    names = evaluation.metrics
+    others: dict[str, Mapping[str, statistics.RowScores]] = {}
+    if base is not None:
+        others["base"] = {str(name): scores for name, scores in base.scores.metrics.items()}
+    warnings = []
+    for run in earlier:
+        others[run.address], missing = earlier_scores(run, list(tuned.scores.metrics), tested, settings, score_texts)
+        warnings += missing
+    better = {metric.name: metric.better for metric in evaluation.own}
+    scored = []
+    for name in sorted(tuned.scores.metrics, key=lambda name: names.index(name) if name in names else len(names)):
+        beside = {to: scores[name] for to, scores in others.items() if name in scores}
+        scored.append(Scored(name, better.get(name, better_of(name)), tuned.scores.metrics[name], beside))
+    return scored, warnings
 
 
 def _drawing(spec: FineTuneJobSpec) -> dict[str, int | float | str]:
@@ -226,13 +255,15 @@ def _drawing(spec: FineTuneJobSpec) -> dict[str, int | float | str]:
     }
 
 
-def _lines(test: TestSet, tuned: _Measured, base: _Measured | None, centring: Centring) -> Iterator[dict[str, Any]]:
-    """The lines of rows.jsonl: a row's texts, and each model's answer and scores."""
+def _lines(
+    test: TestSet, ids: Sequence[str], tuned: _Measured, base: _Measured | None, centring: Centring
+) -> Iterator[dict[str, Any]]:
+    """The lines of rows.jsonl: what a row is known by, its texts, and each model's answer and scores."""
     models = {"tuned": (tuned.scores, centring), **({"base": (base.scores, Centring())} if base else {})}
     values = {name: {m: s.of_rows() for m, s in scores.metrics.items()} for name, (scores, _) in models.items()}
     tokens = test.encoded.tokens if test.encoded is not None else None
     for row, text in zip(itertools.count(), test.texts, strict=False):
-        line: dict[str, Any] = {"row": row + 1, **text}
+        line: dict[str, Any] = {"row": row + 1, "id": ids[row], **text}
         for name, (scores, how) in models.items():
             if scores.pairs is not None:
                 line[name] = _pair(scores.pairs[row], how)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,6 +221,12 @@ def compare_policies(
             tuned.metrics["winRate"] = policy.wins(*earned)
     if tuned.drawn is not None and tuned.likelihoods is not None and base is not None and base.likelihoods is not None:
         tuned.metrics["divergence"] = policy.divergence(tuned.drawn, tuned.likelihoods, base.likelihoods, test.rows)
+
+
+def score_texts(metric: str, answers: Sequence[str | None], references: Sequence[str]) -> RowScores | None:
+    """Answers from wherever beside their references; None where the metric is no comparison of texts."""
+    compare = _COMPARISONS.get(cast(MetricName, metric))
+    return compare_answers(compare, answers, references) if compare is not None else None
 
 
 def compare_answers(

@@ -1,6 +1,6 @@
 """How far an average over test rows can be trusted: the percentile bootstrap (Efron & Tibshirani 1993, ch. 13)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +65,16 @@ def _ratio(sums: Floats) -> Floats:
     return ratio
 
 
+def on_common_rows(one: RowScores, other: RowScores) -> tuple[RowScores, RowScores]:
+    """Both on the rows that count for both."""
+    used = one.used & other.used
+    return _on(one, used), _on(other, used)
+
+
+def _on(score: RowScores, used: NDArray[np.bool_]) -> RowScores:
+    return RowScores(np.where(used[:, None], score.parts, 0.0), used, score.measure)
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A metric of the tuned model, beside the base where there is one."""
@@ -73,6 +83,8 @@ class Estimate:
     base: Interval | None = None
     difference: Interval | None = None
     """Tuned - base, on the same rows in every draw."""
+    error: float = 0.0
+    """The standard error of the difference, or without a base of the metric; 0 where no row differs from another."""
 
 
 def estimate(tuned: RowScores, base: RowScores | None = None) -> Estimate:
@@ -85,15 +97,48 @@ def estimate(tuned: RowScores, base: RowScores | None = None) -> Estimate:
         tuned: of the tuned model; at least one row must count.
         base: of the base model, on the same rows.
     """
-    if base is not None and not np.array_equal(tuned.used, base.used):
+    (found,) = estimates([(tuned, base)])
+    return found
+
+
+def estimates(pairs: Sequence[tuple[RowScores, RowScores | None]]) -> list[Estimate]:
+    """Of several metrics or models at once, with the same draws for all that count the same rows."""
+    if any(base is not None and not np.array_equal(tuned.used, base.used) for tuned, base in pairs):
         raise ValueError("the two models were not scored on the same rows")
-    scores = [tuned, *([base] if base is not None else [])]
-    parts = np.concatenate([score.parts[tuned.used] for score in scores], axis=1)
-    sums = np.concatenate([parts.sum(axis=0, keepdims=True), resampled_sums(parts)])
-    values = [score.measure(part) for score, part in zip(scores, np.split(sums, len(scores), axis=1), strict=True)]
-    if base is None:
-        return Estimate(_interval(values[0]))
-    return Estimate(_interval(values[0]), _interval(values[1]), _interval(values[0] - values[1]))
+    scores = [score for pair in pairs for score in pair if score is not None]
+    drawn = iter(_drawn_values(scores))
+    found = []
+    for _, base in pairs:
+        tuned_values = next(drawn)
+        if base is None:
+            found.append(Estimate(_interval(tuned_values), error=_error(tuned_values)))
+            continue
+        base_values = next(drawn)
+        difference = tuned_values - base_values
+        found.append(
+            Estimate(
+                _interval(tuned_values),
+                _interval(base_values),
+                _interval(difference),
+                _error(difference, abs(float(tuned_values[0])) + abs(float(base_values[0]))),
+            )
+        )
+    return found
+
+
+def _drawn_values(scores: Sequence[RowScores]) -> list[Floats]:
+    """The metric of the rows, then that of each draw; [1 + RESAMPLES] for each."""
+    alike: dict[bytes, list[int]] = {}
+    for number, score in enumerate(scores):
+        alike.setdefault(score.used.tobytes(), []).append(number)
+    values: dict[int, Floats] = {}
+    for numbers in alike.values():
+        parts = np.concatenate([scores[number].parts[scores[number].used] for number in numbers], axis=1)
+        sums = np.concatenate([parts.sum(axis=0, keepdims=True), resampled_sums(parts)])
+        ends = np.cumsum([scores[number].parts.shape[1] for number in numbers])
+        for number, own in zip(numbers, np.split(sums, ends[:-1], axis=1), strict=True):
+            values[number] = scores[number].measure(own)
+    return [values[number] for number in range(len(scores))]
 
 
 def resampled_sums(parts: Floats) -> Floats:
@@ -123,3 +168,9 @@ def _interval(values: Floats) -> Interval:
     low, high = (float(p) for p in np.percentile(values[1:], [tail, 100 - tail]))
     # where all rows are alike, draws differ from the estimate by rounding alone
     return Interval(value=value, low=min(low, value), high=max(high, value))
+
+
+def _error(values: Floats, size: float | None = None) -> float:
+    """The standard error, from the estimate followed by its draws; what rounding alone makes is none."""
+    error = float(values[1:].std())
+    return error if error > 1e-9 * (abs(float(values[0])) if size is None else size) else 0.0

@@ -1,14 +1,17 @@
 """The evaluation as a table for the terminal."""
 
+from collections.abc import Iterator
 from typing import cast
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from tunesmith.api.metric import MetricName
 from tunesmith.api.outcome import Interval
 from tunesmith.api.pod import RunFolder
-from tunesmith.evaluation.report import EvaluationReport, MetricReport, read_report
+from tunesmith.evaluation.figures import number_text, p_text, range_text
+from tunesmith.evaluation.report import Comparison, EvaluationReport, MetricReport, read_report
 from tunesmith.evaluation.verdict import Better, Verdict
 
 _TITLES: dict[MetricName, str] = {
@@ -37,6 +40,8 @@ _TITLES: dict[MetricName, str] = {
     "divergence": "divergence, nats",
 }
 _ARROWS: dict[Better, str] = {"higher": " ↑", "lower": " ↓", "neither": ""}
+_LONGEST = 18
+"""Characters of a metric's name and of an address, before they go on in the next line."""
 _STYLES: dict[Verdict, str] = {"better": "green", "worse": "red"}
 
 
@@ -50,41 +55,60 @@ def evaluation_table(folder: RunFolder) -> Table:
 
 
 def report_table(report: EvaluationReport) -> Table:
-    """A line for each metric: both models and their difference, with intervals, and what these show."""
-    caption = "; ".join([f"{report.rows:,} test rows; in brackets 95% intervals", *report.remarks])
-    table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left", pad_edge=False)
-    for name in ("metric", "tuned", *(("base", "tuned - base") if report.base else ())):
-        table.add_column(name, no_wrap=True)
+    """A line for each metric and model that it is compared with: both values and their difference, with intervals, the
+    chance that both are alike, and what the test shows."""
+    others = {comparison.to for metric in report.metrics for comparison in metric.comparisons}
+    other = "base" if others <= {"base"} else "other"
+    compared = report.base is not None or others
+    table = Table(box=box.SIMPLE_HEAD, caption=_caption(report), caption_justify="left", pad_edge=False)
+    for name in ("metric", "tuned", *((other, f"tuned - {other}") if compared else ())):
+        long = name in ("metric", "other")  # names of tasks, and addresses
+        table.add_column(name, no_wrap=not long, overflow="fold", max_width=_LONGEST if long else None)
     for metric in report.metrics:
-        table.add_row(*_cells(metric))
+        for cells in _lines(metric, named=other != "base"):
+            table.add_row(*cells)
     return table
 
 
-def _cells(metric: MetricReport) -> list[str]:
-    title = _TITLES.get(cast(MetricName, metric.name), metric.name)
-    cells = [title + _ARROWS[metric.better], _text(metric.tuned)]
-    if (base := metric.base) is not None:
-        cells += [_text(base.value), f"{_text(base.difference, sign='+')}\n{_styled(base.verdict)}"]
-    elif metric.verdict:
-        cells += ["", _styled(metric.verdict)]
-    return cells
+def _caption(report: EvaluationReport) -> str:
+    remarks = [f"{report.rows:,} test rows; in brackets 95% intervals", *report.remarks]
+    tests = sum(p is not None for metric in report.metrics for p in (metric.p, *(c.p for c in metric.comparisons)))
+    if tests > 1:
+        remarks.insert(1, f"p corrected for {tests} tests")
+    if report.gates:
+        remarks.append(f"{sum(gate.passed for gate in report.gates)} of {len(report.gates)} gates met")
+    return escape("\n".join(["; ".join(remarks), *report.warnings]))
+
+
+def _lines(metric: MetricReport, named: bool) -> Iterator[list[str]]:
+    """The cells of each comparison; the metric itself stands in the first."""
+    title = escape(_TITLES.get(cast(MetricName, metric.name), metric.name))
+    first = [title + _ARROWS[metric.better], _text(metric.tuned)]
+    if not metric.comparisons:
+        verdict = ["", f"{_chance(metric.corrected_p)}\n{_styled(metric.verdict)}".strip()] if metric.verdict else []
+        yield first + verdict
+    for comparison in metric.comparisons:
+        yield first + _beside(comparison, named)
+        first = ["", ""]
+
+
+def _beside(comparison: Comparison, named: bool) -> list[str]:
+    name = [f"[dim]{escape(comparison.to)}[/]"] if named else []
+    difference = comparison.difference
+    figures = f"{number_text(difference.value, '+')}  {_chance(comparison.corrected_p)}".rstrip()
+    return [
+        "\n".join([_text(comparison.value), *name]),
+        f"{figures}\n{escape(range_text(difference, '+'))}\n{_styled(comparison.verdict)}",
+    ]
+
+
+def _chance(p: float | None) -> str:
+    return "" if p is None else p_text(p)
 
 
 def _styled(verdict: Verdict) -> str:
-    return f"[{_STYLES.get(verdict, 'dim')}]{verdict}[/]"
+    return f"[{_STYLES.get(verdict, 'dim')}]{verdict}[/]" if verdict else ""
 
 
-def _text(interval: Interval, sign: str = "") -> str:
-    # \[ is a bracket for rich, not markup
-    return f"{_number(interval.value, sign)}\n\\[{_number(interval.low, sign)}, {_number(interval.high, sign)}]"
-
-
-def _number(value: float, sign: str) -> str:
-    """Three decimals; fewer for large numbers, an exponent for what would look like zero."""
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if size < 0.0005:
-        return format(value, f"{sign}.1e")
-    decimals = 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
-    return format(value, f"{sign},.{decimals}f")
+def _text(interval: Interval) -> str:
+    return f"{number_text(interval.value)}\n{escape(range_text(interval))}"
