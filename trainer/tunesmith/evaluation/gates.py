@@ -47,13 +47,13 @@ def _not_worse(gate: Gate, to: str, metric: MetricReport) -> tuple[bool, str]:
     if metric.better == "neither":
         return (
             False,
-            f"cannot be worse than that of {to}, since neither more nor less of it is good: use atLeast or atMost",
+            f"is not worse than that of {to}, nor better: neither more nor less is good; use atLeast or atMost",
         )
     shown = _beside(to, metric)
     if shown is None:
         return False, f"was not compared with {to}: see the warnings of the evaluation"
     difference, verdict, corrected = shown
-    figure = f"differs from {to} by {interval_text(difference, sign='+')}"
+    figure = f"differs from {'a half' if metric.name == 'winRate' else to} by {interval_text(difference, sign='+')}"
     if gate.margin is None:
         chance = "" if corrected is None else f" ({p_text(corrected)}, corrected)"
         if verdict == "worse":

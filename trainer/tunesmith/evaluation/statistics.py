@@ -80,10 +80,10 @@ class Estimate:
     """A metric of the tuned model, beside the base where there is one."""
 
     tuned: Interval
-    base: Interval | None = None
-    difference: Interval | None = None
+    base: Interval | None
+    difference: Interval | None
     """Tuned - base, on the same rows in every draw."""
-    error: float = 0.0
+    error: float
     """The standard error of the difference, or without a base of the metric; 0 where no row differs from another."""
 
 
@@ -111,18 +111,13 @@ def estimates(pairs: Sequence[tuple[RowScores, RowScores | None]]) -> list[Estim
     for _, base in pairs:
         tuned_values = next(drawn)
         if base is None:
-            found.append(Estimate(_interval(tuned_values), error=_error(tuned_values)))
+            found.append(Estimate(_interval(tuned_values), None, None, _error(tuned_values)))
             continue
         base_values = next(drawn)
-        difference = tuned_values - base_values
-        found.append(
-            Estimate(
-                _interval(tuned_values),
-                _interval(base_values),
-                _interval(difference),
-                _error(difference, abs(float(tuned_values[0])) + abs(float(base_values[0]))),
-            )
-        )
+        difference, size = tuned_values - base_values, np.abs(tuned_values) + np.abs(base_values)
+        difference[np.abs(difference) <= 1e-12 * size] = 0  # a sum is rounded by where it stands among others
+        error = _error(difference, float(size[0]))
+        found.append(Estimate(_interval(tuned_values), _interval(base_values), _interval(difference), error))
     return found
 
 
