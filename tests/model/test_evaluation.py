@@ -234,6 +234,65 @@ def test_a_right_answer_is_seen_as_right(tokenizer: Tokenizer, tmp_path: Path) -
     assert figures["tokenF1"][0] == 1
 
 
+def test_an_earlier_job_is_compared_as_if_it_had_been_evaluated_here(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """It had another prompt, other metrics and its rows in another order; beside itself it shows no difference."""
+    start, runs = tmp_path / "start", tmp_path / "runs"
+    save(wild_model("llama", tokenizer), tokenizer, start)
+    for name in ("old", "new"):
+        save(wild_model("llama", tokenizer, seed=1), tokenizer, RunFolder(runs / name).model)
+    evaluation = {"maxNewTokens": 20, "batchSize": 4, "metrics": ["exactMatch", "perplexity"]}
+    (tmp_path / "before").mkdir()
+    earlier = make_job(tmp_path / "before", ROWS[::-1], model={"source": str(start)}, evaluation=evaluation)
+    resolver = Resolver(runs=runs)
+    assert evaluate_job(earlier, RunFolder(runs / "old"), resolver).reason == "Succeeded"
+
+    detect = [{"metric": "tokenF1", "difference": 0.0001}]
+    gates = [{"metric": "perplexity", "notWorseThan": "job://old"}, {"metric": "exactMatch", "atLeast": 0.5}]
+    more = {"metrics": ["exactMatch", "tokenF1", "perplexity"], "compareWith": ["job://old"]}
+    job = make_job(
+        tmp_path,
+        ROWS,
+        model={"source": str(start)},
+        evaluation=evaluation | more | {"detect": detect, "gates": gates},
+    )
+    outcome = evaluate_job(job, RunFolder(runs / "new"), resolver)
+    report = read_report(RunFolder(runs / "new"))
+    assert outcome.reason == "GateFailed"
+    assert outcome.message == "exactMatch is 0 [0, 0], but should be at least 0.500"
+    assert outcome.evaluation == report.to_result()
+    assert [gate.passed for gate in report.gates] == [True, False]
+    for metric in report.metrics:
+        assert [comparison.to for comparison in metric.comparisons] == ["base", "job://old"]
+        old = metric.comparisons[1]
+        assert old.value.value == pytest.approx(metric.tuned.value, rel=1e-6)
+        assert old.difference.value == pytest.approx(0, abs=1e-6 * metric.tuned.value)
+        assert old.verdict == "no difference shown"
+    assert any(warning.startswith("tokenF1 beside ") for warning in report.warnings)
+
+    job = make_job(tmp_path, ROWS[:-1], model={"source": str(start)}, evaluation=evaluation | more)
+    refused = evaluate_job(job, RunFolder(runs / "new"), resolver)
+    assert refused.reason == "InvalidInput"
+    assert refused.message.startswith(
+        "spec.evaluation.compareWith[0]: job://old was evaluated on other rows: 0 of the 8"
+    )
+
+
+def test_a_gate_that_is_not_met_is_an_error_after_the_table(
+    tokenizer: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path / "add")
+    save(wild_model("llama", tokenizer), tokenizer, folder.model)
+    gates = [{"metric": "exactMatch", "atLeast": 0.5}, {"metric": "exactMatch", "atMost": 0.9}]
+    evaluation = {"metrics": ["exactMatch"], "compareWithBase": False, "maxNewTokens": 5, "gates": gates}
+    job = make_job(tmp_path, ROWS, evaluation=evaluation)
+    config = {"job": job.to_dict(), "fields": identity_fields(job.spec)}
+    folder.config.write_text(json.dumps(config))
+    assert main(["evaluate", str(folder.root)]) == 1
+    printed = capsys.readouterr()
+    assert "exact match" in printed.out and "1 of 2 gates met" in " ".join(printed.out.split())
+    assert printed.err.endswith("add: GateFailed: exactMatch is 0 [0, 0], but should be at least 0.500\n")
+
+
 def test_extreme_rows_neither_crash_nor_score(tokenizer: Tokenizer, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     save(wild_model("llama", tokenizer), tokenizer, folder.model)

@@ -29,7 +29,9 @@ def metric(
     if difference is not None:
         between = interval(*difference)
         verdict = verdict_of(name, better, rows, Interval.model_validate(between), p)
-        data["comparisons"] = [{"to": "base", "value": one, "difference": between, "correctedP": p, "verdict": verdict}]
+        data["comparisons"] = [
+            {"to": "base", "value": one, "difference": between, "p": p, "correctedP": p, "verdict": verdict}
+        ]
     return MetricReport.model_validate(data)
 
 
@@ -121,21 +123,55 @@ def test_the_table_says_everything_within_80_columns() -> None:
 
 def test_a_policys_table_compares_by_win_rate_and_leaves_the_divergence_alone() -> None:
     won = interval(0.607, 0.588, 0.626)
-    wins = {"name": "winRate", "better": "higher", "rows": 100, "tuned": won, "verdict": "better"}
+    wins = {"name": "winRate", "better": "higher", "rows": 100, "tuned": won, "verdict": "better", "correctedP": 0.0123}
     apart = {"name": "divergence", "better": "neither", "rows": 100, "tuned": interval(0.561, 0.468, 0.656)}
     own = [MetricReport.model_validate(data) for data in (wins, apart)]
     lines = rendered(report(metric("reward", (0.2, 0.1, 0.3)), metric("answerTokens", (5, 4, 6)), *own)).splitlines()
     (rate,) = (line.split() for line in lines if "win rate" in line)
-    assert rate == ["win", "rate", "↑", "0.607", "better"]
+    assert rate == ["win", "rate", "↑", "0.607", "p", "0.012"]
     (divergence,) = (line.split() for line in lines if "divergence" in line)
     assert divergence == ["divergence,", "nats", "0.561"]
     assert any("longer" in line for line in lines)
+    assert sum("better" in line for line in lines) == 2
+
+
+def test_several_opponents_stand_below_each_other_within_80_columns() -> None:
+    address = "job://an-assistant-of-last-spring"
+    versus = metric("perplexity", (-12_178.5, -12_181.1, -12_176)).to_dict()
+    large = versus["comparisons"][0] | {"value": interval(12_258.8, 12_056.01, 12_361.61)}
+    versus["comparisons"] = [large, large | {"to": address, "correctedP": 0.00001, "verdict": "no difference shown"}]
+    versus["tuned"] = interval(12_258.8, 12_056.01, 12_361.61)
+    task = metric("exactMatch", (0.2, 0.1, 0.3)).to_dict() | {"name": "gsm8k_cot_llama/exact_match,flexible-extract"}
+    lost = {"metric": "perplexity", "passed": False, "message": "perplexity is too high"}
+    won = {"metric": "perplexity", "passed": True, "message": "perplexity is low"}
+    said = "12 rows [sic] show a difference of 0.2 in four of five cases"
+    text = rendered(report(*map(MetricReport.model_validate, (versus, task)), gates=[lost, won], warnings=[said]))
+    lines, words = text.splitlines(), " ".join(text.split())
+    assert max(map(len, lines)) <= 80 and "…" not in text
+    assert sum("12,259" in line for line in lines) == 2  # the tuned one is not said twice
+    header = next(line for line in lines if "other" in line)
+    column = slice(header.index("other"), header.index("tuned - other"))
+    assert address in "".join(line[column].strip() for line in lines)
+    for part in ("gsm8k_cot", "-12,178 p <0.001", "-12,178 p 0.012"):
+        assert part in words
+    for part in ("better", "no difference shown", "p corrected for 3 tests", "1 of 2 gates met", "rows [sic] show"):
+        assert part in words
 
 
 def test_a_table_without_a_base_compares_nothing() -> None:
     text = rendered(report(metric("exactMatch", None)))
     assert "base" not in text
     assert "[0.400, 0.600]" in text
+
+
+def test_what_goes_into_a_status_is_rounded_and_at_most_64_metrics() -> None:
+    data = metric("exactMatch", (0.2, 0.1, 0.3)).to_dict()
+    data["tuned"] = interval(0.123456789, 0.1, 12_345_678.9)
+    many = report(*[MetricReport.model_validate(data | {"name": f"task/{number}"}) for number in range(70)])
+    result = many.to_result()
+    assert (len(result.metrics), result.omitted) == (64, 6)
+    assert result.metrics[0].tuned == Interval(value=0.123457, low=0.1, high=12_345_700)
+    assert result.metrics[0].verdict == "better"
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:

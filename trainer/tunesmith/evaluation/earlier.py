@@ -29,7 +29,7 @@ _BETWEEN_MODELS = frozenset({"winRate", "divergence"})
 
 
 @dataclass(frozen=True)
-class Tested:
+class OwnRows:
     """What this evaluation's rows are."""
 
     ids: Sequence[str]
@@ -85,16 +85,16 @@ def made_by(spec: FineTuneJobSpec) -> dict[str, str]:
     return {f"{name} by": source for name, source in found.items()}
 
 
-def read_earlier_runs(addresses: Sequence[str], resolver: Resolver, tested: Tested) -> list[EarlierRun]:
+def read_earlier_runs(addresses: Sequence[str], resolver: Resolver, ours: OwnRows) -> list[EarlierRun]:
     """The evaluations of other jobs.
 
     Raises:
         InputError: one is missing, damaged, or of other rows.
     """
-    return [_read(address, f"{PLACE}[{index}]", resolver, tested) for index, address in enumerate(addresses)]
+    return [_read(address, f"{PLACE}[{index}]", resolver, ours) for index, address in enumerate(addresses)]
 
 
-def _read(address: str, place: str, resolver: Resolver, tested: Tested) -> EarlierRun:
+def _read(address: str, place: str, resolver: Resolver, ours: OwnRows) -> EarlierRun:
     folder = RunFolder(resolver.run(Location.parse(address), place))
     try:
         report = read_report(folder)
@@ -102,7 +102,7 @@ def _read(address: str, place: str, resolver: Resolver, tested: Tested) -> Earli
     except (InputError, OSError, ValueError, KeyError, TypeError):
         message = f"{address} has no whole evaluation in {folder.evaluation}; evaluate it (again) first"
         raise InputError(Problem(message, place)) from None
-    return EarlierRun(address, report, _in_order(address, place, lines, tested))
+    return EarlierRun(address, report, _in_order(address, place, lines, ours))
 
 
 def _line(text: str) -> dict[str, Any]:
@@ -112,13 +112,13 @@ def _line(text: str) -> dict[str, Any]:
     return dict(line)
 
 
-def _in_order(address: str, place: str, lines: Sequence[Mapping[str, Any]], tested: Tested) -> list[Mapping[str, Any]]:
+def _in_order(address: str, place: str, lines: Sequence[Mapping[str, Any]], ours: OwnRows) -> list[Mapping[str, Any]]:
     """The lines of the same rows; rows that are there twice are taken in their order."""
-    ours, theirs = Counter(tested.ids), Counter(line["id"] for line in lines)
-    if ours != theirs:
-        missing, more = (ours - theirs).total(), (theirs - ours).total()
+    asked, there = Counter(ours.ids), Counter(line["id"] for line in lines)
+    if asked != there:
+        missing, more = (asked - there).total(), (there - asked).total()
         message = (
-            f"{address} was evaluated on other rows: {missing:,} of the {len(tested.ids):,} are missing there, and "
+            f"{address} was evaluated on other rows: {missing:,} of the {len(ours.ids):,} are missing there, and "
             f"{more:,} are there alone; give both jobs the same dataset.test, and evaluate it again"
         )
         raise InputError(Problem(message, place))
@@ -126,7 +126,7 @@ def _in_order(address: str, place: str, lines: Sequence[Mapping[str, Any]], test
     for line in reversed(lines):
         waiting[line["id"]].append(line)
     found = []
-    for row, (name, text) in enumerate(zip(tested.ids, tested.texts, strict=True), start=1):
+    for row, (name, text) in enumerate(zip(ours.ids, ours.texts, strict=True), start=1):
         line = waiting[name].pop()
         if any(
             line.get(part, text[part]) != text[part] for part in ("reference", "chosen", "rejected") if part in text
@@ -141,14 +141,14 @@ def _in_order(address: str, place: str, lines: Sequence[Mapping[str, Any]], test
 
 
 def earlier_scores(
-    run: EarlierRun, metrics: Sequence[str], tested: Tested, settings: Mapping[str, object], compare: Compare
+    run: EarlierRun, metrics: Sequence[str], ours: OwnRows, settings: Mapping[str, object], compare: Compare
 ) -> tuple[dict[str, RowScores], list[str]]:
     """The metrics of another job's model.
 
     Args:
         run: its evaluation.
         metrics: that this evaluation has.
-        tested: its rows.
+        ours: its rows.
         settings: of this evaluation, with `made_by`.
         compare: scores answers anew, so that it matters not which metrics the other job had.
 
@@ -160,7 +160,7 @@ def earlier_scores(
         if name in _BETWEEN_MODELS:
             continue
         try:
-            found[name] = _scores(run, name, tested, settings, compare)
+            found[name] = _scores(run, name, ours, settings, compare)
         except _NotComparableError as error:
             missing.append(f"{name} is not compared with {run.address}: {error}")
     limits = run.report.settings.get("maxNewTokens"), settings.get("maxNewTokens")
@@ -173,17 +173,17 @@ class _NotComparableError(Exception):
     """Why a metric cannot be compared, in a few words."""
 
 
-def _scores(run: EarlierRun, name: str, tested: Tested, settings: Mapping[str, object], compare: Compare) -> RowScores:
+def _scores(run: EarlierRun, name: str, ours: OwnRows, settings: Mapping[str, object], compare: Compare) -> RowScores:
     rows = run.rows
     if name in _OF_LOSSES:
         tokens = np.array([row.get("tokens", -1) for row in rows], np.float64)
         if (tokens < 0).any():
             raise _NotComparableError("it was evaluated without loss and perplexity")
-        if tested.tokens is None or not np.array_equal(tokens, tested.tokens):
+        if ours.tokens is None or not np.array_equal(tokens, ours.tokens):
             raise _NotComparableError("its tokens are others, and a loss is one of tokens")
         return _OF_LOSSES[name](np.array([row["negativeLogLikelihood"] for row in rows]), tokens)
     if all("answer" in row for row in rows):
-        references = [text.get("reference", "") for text in tested.texts]
+        references = [text.get("reference", "") for text in ours.texts]
         if (scores := compare(name, [row["answer"] for row in rows], references)) is not None:
             return scores
     label = f"{name} by"
@@ -194,5 +194,5 @@ def _scores(run: EarlierRun, name: str, tested: Tested, settings: Mapping[str, o
     if not counted.any():
         raise _NotComparableError("its evaluation holds no values of it; evaluate it again with this metric")
     if name == "pairAccuracy":
-        return by_prompt(values, [text["prompt"] for text in tested.texts])
+        return by_prompt(values, [text["prompt"] for text in ours.texts])
     return mean_score(np.where(counted, values, 0.0), counted.astype(np.float64))

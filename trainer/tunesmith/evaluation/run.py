@@ -24,7 +24,7 @@ from tunesmith.api.quantity import parse_quantity
 from tunesmith.data.rows import read_rows
 from tunesmith.evaluation import significance, statistics
 from tunesmith.evaluation.compare import Scored, metric_reports, row_warnings, size_warnings
-from tunesmith.evaluation.earlier import EarlierRun, Tested, earlier_scores, made_by, read_earlier_runs, row_ids
+from tunesmith.evaluation.earlier import EarlierRun, OwnRows, earlier_scores, made_by, read_earlier_runs, row_ids
 from tunesmith.evaluation.gates import gate_reports
 from tunesmith.evaluation.generate import Answers
 from tunesmith.evaluation.pairs import longer_answer_accuracy, preferred
@@ -102,7 +102,7 @@ def _evaluate(job: FineTuneJob, folder: RunFolder, resolver: Resolver, progress:
     location = ModelLocation(str(folder.model))
     tokenizer = load_tokenizer(location, spec.objective.kind)
     test = read_test_set(rows, spec, evaluation, tokenizer)
-    tested = Tested(row_ids(rows, test.texts, spec), test.texts, test.encoded.tokens if test.encoded else None)
+    tested = OwnRows(row_ids(rows, test.texts, spec), test.texts, test.encoded.tokens if test.encoded else None)
     earlier = read_earlier_runs(evaluation.compare_with, resolver, tested)
 
     score = partial(_measure, tokenizer=tokenizer, test=test, spec=spec, progress=progress)
@@ -181,7 +181,7 @@ def _report(
     test: TestSet,
     tuned: _Measured,
     base: _Measured | None,
-    tested: Tested,
+    tested: OwnRows,
     earlier: Sequence[EarlierRun],
 ) -> EvaluationReport:
     pairs = test.pairs
@@ -221,7 +221,7 @@ def _scored(
     evaluation: EvaluationSpec,
     tuned: _Measured,
     base: _Measured | None,
-    tested: Tested,
+    tested: OwnRows,
     earlier: Sequence[EarlierRun],
     settings: Mapping[str, object],
 ) -> tuple[list[Scored], list[str]]:
