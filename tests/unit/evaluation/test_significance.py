@@ -1,7 +1,9 @@
 """Tests of tests: how often they claim what is not, and how often they find what is."""
 
 import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,6 +188,35 @@ def test_the_promise_holds_after_the_correction() -> None:
     p = np.array(randomisation_tests(pairs, DRAWS)).reshape(families, 8)
     shown = np.mean([holm(family)[0] <= ALPHA for family in p.tolist()])
     assert shown == pytest.approx(0.8, abs=0.04)
+
+
+def rows_of_the_page() -> list[tuple[float, float, int, int]]:
+    """Difference, share of rows on which models disagree, rows for one comparison and for eight."""
+    page = Path(__file__).parents[3] / "docs" / "statistics.md"
+    lines = re.findall(r"^\| (0\.\d+) \| (0\.\d+) \| ([\d,]+) \| ([\d,]+) \|$", page.read_text("utf-8"), re.MULTILINE)
+    return [(float(d), float(q), int(one.replace(",", "")), int(eight.replace(",", ""))) for d, q, one, eight in lines]
+
+
+def test_the_pages_table_of_rows_is_that_of_its_formula() -> None:
+    table = rows_of_the_page()
+    assert len(table) == 8
+    for difference, disagree, one, eight in table:
+        spread = math.sqrt(disagree - difference**2)
+        assert (one, eight) == tuple(
+            rows_needed(1, detectable_difference(spread, tests), difference) for tests in (1, 8)
+        )
+
+
+def test_so_many_rows_as_the_page_says_do_show_the_difference() -> None:
+    """Two models that are right on shares of the rows that differ by 0.1, and disagree on 40% of them."""
+    generator = np.random.default_rng(7)
+    difference, disagree, rows, _ = rows_of_the_page()[1]
+    assert (difference, disagree) == (0.1, 0.4)
+    pairs = list[Pair]()
+    for _ in range(1000):
+        which = generator.choice(3, rows, p=[0.6, 0.25, 0.15])
+        pairs.append((mean_score(np.where(which == 1, 1.0, 0.0)), mean_score(np.where(which == 2, 1.0, 0.0))))
+    assert found(pairs) == pytest.approx(0.8, abs=0.04)
 
 
 def test_four_times_the_rows_show_half_the_difference() -> None:
