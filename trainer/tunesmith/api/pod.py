@@ -21,7 +21,7 @@ TERMINATION_LOG = PurePosixPath("/dev/termination-log")
 TRAIN_COMMAND = "tunesmith train"
 """The RayJob's entrypoint; fixed, so that nothing of a user's reaches a shell."""
 EVALUATE_ON_RAY_COMMAND = "tunesmith evaluate --ray"
-"""The entrypoint of the RayJob of an evaluation with several workers; its Outcome goes to RunFolder.evaluation_outcome."""
+"""The entrypoint of the RayJob of an evaluation with several workers, which leaves RunFolder.evaluation_outcome."""
 SUBMIT_COMMAND = ("tunesmith", "submit")
 """The submitter container's command."""
 EVALUATE_COMMAND = ("tunesmith", "evaluate", "--pod")

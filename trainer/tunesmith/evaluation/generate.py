@@ -6,11 +6,14 @@ computing.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from tunesmith.evaluation.work import Work
 from tunesmith.models.decode import Decoding, EncodedDecoding
 from tunesmith.models.prompts import bare_model, virtual_tokens
 from tunesmith.training.failures import is_out_of_memory
@@ -106,6 +109,41 @@ def answers_of(found: dict[int, Written], prompts: int, tokenizer: PreTrainedTok
         tokens=tokens,
         ends=[found[row].end if row in found else None for row in range(prompts)],
     )
+
+
+def answer_work(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    size: int,
+    until: Sequence[Sequence[str]] | None = None,
+) -> Work:
+    """Answering prompts; the output of each is its tokens and the one that ends it, as in `Written`."""
+    return Work(
+        name="answers",
+        items=sorted((row for row, prompt in enumerate(prompts) if prompt), key=lambda row: -len(prompts[row])),
+        size=size,
+        facts=[list(map(list, prompts)), max_new_tokens, until, tokenizer.eos_token_id, tokenizer.pad_token_id],
+        do=partial(_answer, tokenizer, prompts, max_new_tokens, until),
+    )
+
+
+def _answer(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    until: Sequence[Sequence[str]] | None,
+    model: PreTrainedModel,
+    rows: list[int],
+    size: int,
+    keep: Callable[[dict[int, Any]], None],
+) -> int:
+    def number(found: dict[int, Written]) -> None:
+        keep({rows[place]: [written.tokens, written.end] for place, written in found.items()})
+
+    chosen = [prompts[row] for row in rows]
+    ends = None if until is None else [until[row] for row in rows]
+    return write_answers(model, tokenizer, chosen, max_new_tokens, size, number, ends)
 
 
 @torch.inference_mode()

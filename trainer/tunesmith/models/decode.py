@@ -19,9 +19,12 @@ _ROOM = 64
 """Places that a cache grows by."""
 
 
-class _RoomyLayer(DynamicLayer):
+class _RoomyLayer(DynamicLayer):  # type: ignore[misc]  # which is Any here
     """Keys and values with room ahead, so that a token is put in its place; transformers' own copies all that is there
     for each token."""
+
+    keys: Tensor
+    values: Tensor
 
     def __init__(self, **_: Any) -> None:
         super().__init__()
@@ -56,9 +59,7 @@ class _RoomyLayer(DynamicLayer):
         """
         for which in (0, 1):
             taken = [(layer.values if which else layer.keys)[:, :, first:] for layer, _, first in parts]
-            chosen = [
-                held if rows is None else held[rows] for held, (_, rows, _) in zip(taken, parts, strict=True)
-            ]
+            chosen = [held if rows is None else held[rows] for held, (_, rows, _) in zip(taken, parts, strict=True)]
             like = chosen[0]
             # what padding holds is hidden, but must be numbers
             store = like.new_zeros(sum(map(len, chosen)), like.shape[1], width + _ROOM, like.shape[3])
