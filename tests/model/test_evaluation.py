@@ -20,7 +20,6 @@ from tunesmith.api.pod import JOB_FILE, RUN_FILE, RunConfig, RunFolder
 from tunesmith.cli.evaluate import evaluate_in_pod
 from tunesmith.cli.main import main
 from tunesmith.data.examples import FIXED
-from tunesmith.evaluation import generate
 from tunesmith.evaluation.generate import generate_answers, stop_tokens
 from tunesmith.evaluation.loss import encode_test, row_losses
 from tunesmith.evaluation.report import read_report
@@ -141,15 +140,18 @@ def test_batches_shrink_where_memory_runs_out(tokenizer: Tokenizer, monkeypatch:
     model = wild_model("llama", tokenizer)
     prompts: list[list[int]] = tokenizer(PROMPTS)["input_ids"]
     plain = generate_answers(model, tokenizer, prompts, 20, 2, lambda done: None)
-    unlimited = generate._continue
+    forward, widths = model.forward, []
 
-    def limited(model: PreTrainedModel, prompts: Sequence[Sequence[int]], limit: int, pad: int) -> list[list[int]]:
-        if len(prompts) > 2:
+    def limited(*arguments: Any, **named: Any) -> Any:
+        rows = len(named["input_ids"])
+        widths.append(rows)
+        if rows > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return unlimited(model, prompts, limit, pad)
+        return forward(*arguments, **named)
 
-    monkeypatch.setattr(generate, "_continue", limited)
+    monkeypatch.setattr(model, "forward", limited)
     assert generate_answers(model, tokenizer, prompts, 20, 9, lambda done: None) == plain
+    assert widths[:2] == [9, 4]
 
 
 @pytest.mark.parametrize("objective", ["instruction", "causalLM"])

@@ -1,6 +1,7 @@
 """What operator and trainer agree on inside a pod: where things are mounted, and the files that say what to do."""
 
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from tunesmith.api.base import Record
 from tunesmith.api.outcome import Overrides
@@ -19,6 +20,8 @@ TERMINATION_LOG = PurePosixPath("/dev/termination-log")
 """Where submitter and evaluation leave their Outcome."""
 TRAIN_COMMAND = "tunesmith train"
 """The RayJob's entrypoint; fixed, so that nothing of a user's reaches a shell."""
+EVALUATE_ON_RAY_COMMAND = "tunesmith evaluate --ray"
+"""The entrypoint of the RayJob of an evaluation with several workers, which leaves RunFolder.evaluation_outcome."""
 SUBMIT_COMMAND = ("tunesmith", "submit")
 """The submitter container's command."""
 EVALUATE_COMMAND = ("tunesmith", "evaluate", "--pod")
@@ -34,6 +37,8 @@ class RunConfig(Record):
     """The run's folder, as pvc://CLAIM/NAMESPACE/NAME-UID8."""
     overrides: Overrides = Overrides()
     """What this attempt changes in the spec."""
+    phase: Literal["train", "evaluate"] = "train"
+    """What a RayJob's submitter runs on Ray: TRAIN_COMMAND or EVALUATE_ON_RAY_COMMAND."""
 
 
 def cluster_run_path(namespace: str, name: str, uid: str) -> str:
@@ -60,6 +65,8 @@ class RunFolder:
         self.policy_plot = root / "ppo.png"
         self.findings = root / "findings.json"
         self.evaluation = root / "evaluation"
+        self.evaluation_outcome = root / "evaluation" / "outcome.json"
+        self.outputs = root / "evaluation" / "outputs"
         self.report = root / "report.html"
         self.lock = root / ".lock"
         self.stop_request = root / ".stop"

@@ -5,7 +5,6 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,15 +18,13 @@ from tunesmith.cli.terminal import EXIT_CODES, quiet_libraries
 from tunesmith.cli.train import PREDECESSOR_PATIENCE_S, pod_folder, read_config, with_addresses
 from tunesmith.sources import Resolver
 
-if TYPE_CHECKING:
-    from tunesmith.evaluation.score import Progress as ScoreProgress
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("folder", nargs="?", type=Path, metavar="RUN_FOLDER", help="the run's folder, such as runs/NAME")
     which.add_argument("--pod", action="store_true", help="evaluate what the operator has mounted, inside its pod")
+    which.add_argument("--ray", action="store_true", help="the same with the workers of the pod's Ray cluster")
     parser.add_argument(
         "--relative-to", type=Path, default=Path(), metavar="DIR", help="where relative paths start (default: here)"
     )
@@ -39,6 +36,8 @@ def main(arguments: argparse.Namespace) -> int:
     """Prints the evaluation as a table; in a pod, leaves it as the termination message."""
     if arguments.pod:
         return evaluate_in_pod()
+    if arguments.ray:
+        return evaluate_on_ray()
     quiet_libraries()
     from tunesmith.evaluation.table import evaluation_table
     from tunesmith.launch.folder import open_folder
@@ -108,7 +107,9 @@ def evaluate_in_pod(
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     quiet_libraries()
+    from tunesmith.evaluation.progress import log_tenths
     from tunesmith.evaluation.run import evaluate_job
+    from tunesmith.evaluation.work import Here
     from tunesmith.launch.folder import FolderInUseError, open_folder
     from tunesmith.training.failures import outcome_of
 
@@ -118,7 +119,7 @@ def evaluate_in_pod(
         attempt, folder = run.attempt, pod_folder(run, mount_root)
         resolver = Resolver(in_pod=True, mount_root=mount_root)
         with open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S):
-            outcome = evaluate_job(job, folder, resolver, _log_tenths(), attempt)
+            outcome = evaluate_job(job, folder, resolver, log_tenths(), attempt, Here())
         outcome = with_addresses(outcome, run, folder)
     except FolderInUseError as error:  # says nothing of the model
         logging.error("%s", error)
@@ -130,14 +131,32 @@ def evaluate_in_pod(
     return 0
 
 
-def _log_tenths() -> "ScoreProgress":
-    """A progress callback for a log: a line at each tenth of the way."""
-    told: dict[str, int] = {}
+def evaluate_on_ray(config: Path = Path(CONFIG_DIR), mount_root: Path = Path(MOUNT_ROOT)) -> int:
+    """The driver on a Ray cluster: evaluates what the attempt's ConfigMap says with the cluster's workers, and leaves
+    the Outcome in the run's folder.
 
-    def tell(what: str, done: int, total: int) -> None:
-        tenth = 10 * done // total
-        if tenth > told.get(what, -1):
-            told[what] = tenth
-            logging.info("%s: %d of %d", what, done, total)
+    Returns:
+        0 where the evaluation succeeded.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    quiet_libraries()
+    from tunesmith.evaluation.workers import evaluate_on_cluster
+    from tunesmith.launch.folder import FolderInUseError, open_folder, write_outcome
+    from tunesmith.training.failures import outcome_of
 
-    return tell
+    job, run = read_config(config)
+    folder = pod_folder(run, mount_root)
+    resolver = Resolver(in_pod=True, mount_root=mount_root)
+    try:
+        with open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S):
+            folder.evaluation_outcome.unlink(missing_ok=True)
+            outcome = evaluate_on_cluster(job, folder, resolver, run.attempt)
+    except FolderInUseError as error:  # its folder is not this run's to write to
+        logging.error("%s", error)
+        return 1
+    except (InputError, OSError) as error:
+        outcome = outcome_of(error, run.attempt)
+    outcome = with_addresses(outcome, run, folder)
+    write_outcome(folder.evaluation_outcome, outcome)
+    logging.info("%s: %s", outcome.reason, outcome.message)
+    return 0 if outcome.reason == "Succeeded" else 1

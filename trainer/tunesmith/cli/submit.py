@@ -1,7 +1,7 @@
 """`tunesmith submit`: what the submitter pod of a RayJob runs.
 
-It submits the training once, whoever asks and however often, prints its log, and leaves how it ended as the pod's
-termination message: results come back without any permission for the training pods.
+It submits the training, or the evaluation, once, whoever asks and however often, prints its log, and leaves how it
+ended as the pod's termination message: results come back without any permission for the training pods.
 """
 
 import argparse
@@ -19,7 +19,16 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from tunesmith.api.load import InputError
 from tunesmith.api.outcome import Outcome, Reason
-from tunesmith.api.pod import CONFIG_DIR, MOUNT_ROOT, RUN_FILE, TERMINATION_LOG, TRAIN_COMMAND, RunConfig, RunFolder
+from tunesmith.api.pod import (
+    CONFIG_DIR,
+    EVALUATE_ON_RAY_COMMAND,
+    MOUNT_ROOT,
+    RUN_FILE,
+    TERMINATION_LOG,
+    TRAIN_COMMAND,
+    RunConfig,
+    RunFolder,
+)
 from tunesmith.cli.train import pod_folder
 from tunesmith.launch.folder import read_result
 
@@ -86,7 +95,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def submit(dashboard_address: str, submission_id: str, run: RunConfig, folder: RunFolder) -> Outcome | None:
-    """Runs TRAIN_COMMAND as a Ray job to its end, or finds the one that is running.
+    """Runs TRAIN_COMMAND, or EVALUATE_ON_RAY_COMMAND, as a Ray job to its end, or finds the one that is running.
 
     Ray's client takes the cluster's token from RAY_AUTH_MODE and RAY_AUTH_TOKEN.
 
@@ -101,17 +110,22 @@ def submit(dashboard_address: str, submission_id: str, run: RunConfig, folder: R
     """
     address = dashboard_address if "://" in dashboard_address else f"http://{dashboard_address}"
     try:
-        job = asyncio.run(_run_to_its_end(address, submission_id))
+        job = asyncio.run(_run_to_its_end(address, submission_id, _entrypoint(run)))
     except AuthenticationError as error:
         print(f"tunesmith submit: Ray refuses the token: {error}", file=sys.stderr)
         return None
     except TimeoutError as error:
         print(f"tunesmith submit: {error}", file=sys.stderr)
         return None
-    return _await_result(folder, run.attempt) or outcome_without_result(job, run)
+    left = folder.evaluation_outcome if run.phase == "evaluate" else folder.result
+    return _await_result(left, run.attempt) or outcome_without_result(job, run)
 
 
-async def _run_to_its_end(address: str, submission_id: str) -> JobDetails | None:
+def _entrypoint(run: RunConfig) -> str:
+    return EVALUATE_ON_RAY_COMMAND if run.phase == "evaluate" else TRAIN_COMMAND
+
+
+async def _run_to_its_end(address: str, submission_id: str, entrypoint: str) -> JobDetails | None:
     """Submits the job unless it is there, and waits until it is over.
 
     Returns:
@@ -134,7 +148,7 @@ async def _run_to_its_end(address: str, submission_id: str) -> JobDetails | None
             if over:
                 break
             if job is None:
-                await asyncio.to_thread(client.submit_job, entrypoint=TRAIN_COMMAND, submission_id=submission_id)
+                await asyncio.to_thread(client.submit_job, entrypoint=entrypoint, submission_id=submission_id)
             last_answer = time.monotonic()
         except (OSError, RuntimeError) as error:
             if time.monotonic() - last_answer > PATIENCE_S:
@@ -147,11 +161,11 @@ async def _run_to_its_end(address: str, submission_id: str) -> JobDetails | None
     return job
 
 
-def _await_result(folder: RunFolder, attempt: int) -> Outcome | None:
-    """What the trainer left in the run's folder, unless that is an earlier attempt's, or cannot be read."""
+def _await_result(path: Path, attempt: int) -> Outcome | None:
+    """What the driver left in the run's folder, unless that is an earlier attempt's, or cannot be read."""
     deadline = time.monotonic() + RESULT_PATIENCE_S
     while True:
-        outcome = read_result(folder.result)
+        outcome = read_result(path)
         if outcome is not None and outcome.attempt == attempt:
             return outcome
         if time.monotonic() > deadline:
@@ -167,24 +181,25 @@ def outcome_without_result(job: JobDetails | None, run: RunConfig) -> Outcome:
         run: the attempt.
     """
     reason: Reason = "OutcomeUnknown"
+    what = "evaluation" if run.phase == "evaluate" else "training"
     if job is None:
         reason, message = "WorkerLost", "the Ray head was restarted and has forgotten the job"
     elif job.error_type == "JOB_SUPERVISOR_ACTOR_DIED":
-        reason, message = "WorkerLost", "the node or the pod that ran the training's driver went away"
+        reason, message = "WorkerLost", f"the node or the pod that ran the {what}'s driver went away"
     elif job.status == JobStatus.STOPPED:
         message = "the Ray job was stopped before it left a result"
     elif job.status == JobStatus.SUCCEEDED:
-        message = f"the training ended well but left no result in {run.folder}; do all pods mount the same storage?"
+        message = f"the {what} ended well but left no result in {run.folder}; do all pods mount the same storage?"
     elif job.error_type == "JOB_ENTRYPOINT_COMMAND_ERROR":
-        reason, message = _driver_end(job.driver_exit_code)
+        reason, message = _driver_end(job.driver_exit_code, _entrypoint(run))
     else:
-        message = f"Ray could not start the training: {job.error_type or job.message or 'no reason given'}"
+        message = f"Ray could not start the {what}: {job.error_type or job.message or 'no reason given'}"
     return Outcome(reason=reason, message=message, attempt=run.attempt)
 
 
-def _driver_end(code: int | None) -> tuple[Reason, str]:
+def _driver_end(code: int | None, entrypoint: str) -> tuple[Reason, str]:
     """Reason and message for a driver that failed with this exit code and left no result."""
     if code is not None and (code < 0 or code > 128):
         killer = -code if code < 0 else code - 128
         return "OutcomeUnknown", f"the driver was killed by signal {killer}; 9 is mostly the head pod's memory limit"
-    return "InternalError", f"{TRAIN_COMMAND} ended with exit code {code} and no result; the head pod's log says more"
+    return "InternalError", f"{entrypoint} ended with exit code {code} and no result; the head pod's log says more"

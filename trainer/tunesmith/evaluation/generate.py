@@ -1,14 +1,27 @@
-"""Answers: greedy decoding in batches with a key-value cache, by decoders and by encoder-decoders."""
+"""Answers: greedy decoding in batches with a key-value cache, by decoders and by encoder-decoders.
+
+A row leaves its batch when its answer has ended, and one that waits takes its place: a long answer does not keep others
+computing.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from tunesmith.evaluation.batches import in_batches
-from tunesmith.models.kind import start_token
-from tunesmith.models.prompts import bare_model, continue_prompted, reads_embeddings, virtual_tokens
+from tunesmith.evaluation.work import Work
+from tunesmith.models.decode import Decoding, EncodedDecoding
+from tunesmith.models.prompts import bare_model, virtual_tokens
+from tunesmith.training.failures import is_out_of_memory
+
+_WORTH_CHANGING = 0.875
+"""Rows that have ended leave the batch, and others join, when no more than this share of it still goes on."""
+_TAIL = 8
+"""Tokens more than a text to stop at can have that are looked at for it: a token may be a part of a letter."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +45,20 @@ class Answers:
         return self.tokens[row] if end is None else [*self.tokens[row], end]
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Written:
+    """One answer."""
+
+    tokens: list[int]
+    """Without the one that ends it."""
+    end: int | None
+    """The token that ends it; None where it has no end."""
+
+
+Keep = Callable[[dict[int, Written]], None]
+"""Is given answers by the numbers of their prompts as soon as they are there."""
+
+
 def generate_answers(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -55,56 +81,199 @@ def generate_answers(
         batch_size: rows at once.
         progress: is told how many rows are done.
     """
-    bare = bare_model(model)
-    own = bare.generation_config
-    stops = stop_tokens(own, tokenizer)
+    found: dict[int, Written] = {}
+
+    def keep(some: dict[int, Written]) -> None:
+        found.update(some)
+        progress(len(found))
+
+    size = write_answers(model, tokenizer, prompts, max_new_tokens, batch_size, keep)
+    return answers_of(found, len(prompts), tokenizer, size)
+
+
+def answers_of(found: dict[int, Written], prompts: int, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> Answers:
+    """Answers as texts.
+
+    Args:
+        found: those that were written, by the numbers of their prompts.
+        prompts: how many there are.
+        tokenizer: decodes; special tokens are left out of the texts.
+        batch_size: rows at once, after memory ran out.
+    """
+    tokens = [found[row].tokens if row in found else [] for row in range(prompts)]
+    decoded = tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return Answers(
+        texts=[decoded[row] if row in found else None for row in range(prompts)],
+        unfinished=sum(written.end is None for written in found.values()),
+        batch_size=batch_size,
+        tokens=tokens,
+        ends=[found[row].end if row in found else None for row in range(prompts)],
+    )
+
+
+def answer_work(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    size: int,
+    until: Sequence[Sequence[str]] | None = None,
+) -> Work:
+    """Answering prompts; the output of each is its tokens and the one that ends it, as in `Written`."""
+    return Work(
+        name="answers",
+        items=sorted((row for row, prompt in enumerate(prompts) if prompt), key=lambda row: -len(prompts[row])),
+        size=size,
+        facts=[list(map(list, prompts)), max_new_tokens, until, tokenizer.eos_token_id, tokenizer.pad_token_id],
+        do=partial(_answer, tokenizer, prompts, max_new_tokens, until),
+    )
+
+
+def _answer(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    until: Sequence[Sequence[str]] | None,
+    model: PreTrainedModel,
+    rows: list[int],
+    size: int,
+    keep: Callable[[dict[int, Any]], None],
+) -> int:
+    def number(found: dict[int, Written]) -> None:
+        keep({rows[place]: [written.tokens, written.end] for place, written in found.items()})
+
+    chosen = [prompts[row] for row in rows]
+    ends = None if until is None else [until[row] for row in rows]
+    return write_answers(model, tokenizer, chosen, max_new_tokens, size, number, ends)
+
+
+@torch.inference_mode()
+def write_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    batch_size: int,
+    keep: Keep,
+    until: Sequence[Sequence[str]] | None = None,
+) -> int:
+    """What `generate_answers` does, answer by answer.
+
+    Args:
+        model, tokenizer, prompts, max_new_tokens, batch_size: as there.
+        keep: is given each answer as soon as it is written; prompts without room for one are left out.
+        until: texts that end an answer of each prompt too; they belong to it.
+
+    Returns:
+        The number of rows at once that worked, after memory ran out.
+    """
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    separate = bool(model.config.is_encoder_decoder)
     if context is not None:
         context -= virtual_tokens(model)
+    separate = bool(model.config.is_encoder_decoder)
     room = [_room(max_new_tokens, context, len(prompt), separate) for prompt in prompts]
-    answerable = [row for row, prompt in enumerate(prompts) if prompt and room[row] > 0]
-    tokens: list[list[int]] = [[] for _ in prompts]
-    ends: list[int | None] = [None] * len(prompts)
-    finished: set[int] = set()
-    unfinished = 0
-
-    def answer(rows: list[int]) -> None:
-        """Goes on with each row until the first of them has no room left; the others come again."""
-        nonlocal unfinished
-        limit = min(room[row] - len(tokens[row]) for row in rows)
-        if separate:
-            parts = _write(model, [prompts[row] for row in rows], limit, pad)
-        else:
-            parts = _continue(model, [[*prompts[row], *tokens[row]] for row in rows], limit, pad)
-        for row, part in zip(rows, parts, strict=True):
-            new, stopped = until_stop(part, stops)
-            tokens[row] += new
-            full = len(tokens[row]) == room[row]
-            if stopped or full:
-                finished.add(row)
-                unfinished += not stopped
-                ends[row] = part[len(new)] if stopped else None
-        progress(len(finished))
-
-    pad = int(tokenizer.pad_token_id)
-    bare.generation_config = GenerationConfig(
-        do_sample=False,
-        use_cache=True,
-        eos_token_id=sorted(stops),
-        pad_token_id=pad,
-        decoder_start_token_id=start_token(bare) if separate else None,
+    # rows of like length together: little padding, and the longest first, where memory runs out soonest
+    waiting = sorted(
+        (row for row, prompt in enumerate(prompts) if prompt and room[row] > 0), key=lambda row: -len(prompts[row])
     )
+    desk = _Desk(model, tokenizer, prompts, room, until, keep)
+    while waiting:
+        size = min(batch_size, len(waiting))
+        left = _attempt(desk, waiting, batch_size)
+        if left:  # memory ran out
+            batch_size = size // 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        waiting = left
+    return batch_size
+
+
+def _attempt(desk: "_Desk", waiting: list[int], size: int) -> list[int]:
+    """Writes answers until all are there, or memory runs out; the batch is gone by the time this returns.
+
+    Returns:
+        The rows whose answers are not there, which must be fewer at once.
+    """
     try:
-        while waiting := [row for row in answerable if row not in finished]:
-            # rows of like length together: little padding, and the longest first, where memory runs out soonest
-            waiting.sort(key=lambda row: -(len(prompts[row]) + len(tokens[row])))
-            batch_size = in_batches(waiting, batch_size, answer)
-    finally:
-        bare.generation_config = own
-    decoded = tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    texts = [decoded[row] if row in finished else None for row in range(len(prompts))]
-    return Answers(texts, unfinished, batch_size, tokens, ends)
+        desk.write(waiting, size)
+    except (RuntimeError, MemoryError) as error:
+        left = [row for row in waiting if row not in desk.done]
+        if min(size, len(left)) == 1 or not is_out_of_memory(error):
+            raise
+        return left
+    return []
+
+
+@dataclass
+class _Desk:
+    """Where answers are written."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    prompts: Sequence[Sequence[int]]
+    room: list[int]
+    """Tokens of the longest answer to each prompt."""
+    until: Sequence[Sequence[str]] | None
+    keep: Keep
+    done: set[int] = field(default_factory=set)
+
+    def write(self, rows: Sequence[int], size: int) -> None:
+        """Answers to some prompts in this order, at most `size` at once."""
+        pad = int(self.tokenizer.pad_token_id)
+        stops = stop_tokens(bare_model(self.model).generation_config, self.tokenizer)
+        separate = bool(self.model.config.is_encoder_decoder)
+        batch = EncodedDecoding(self.model, pad) if separate else Decoding(self.model, pad)
+        waiting = list(reversed(rows))
+        present: list[int] = []
+        tokens: dict[int, list[int]] = {}
+        following = torch.zeros(0, dtype=torch.long, device=bare_model(self.model).device)
+        while True:
+            going = [place for place, row in enumerate(present) if row not in self.done]
+            free = size - len(going)
+            joining = waiting and (not going or (batch.joins and free >= (1 - _WORTH_CHANGING) * size))
+            if not going and not joining:
+                return
+            if not going:
+                batch, present = (EncodedDecoding(self.model, pad) if separate else Decoding(self.model, pad)), []
+                following = following[:0]
+            elif len(going) < len(present) and (joining or len(going) <= _WORTH_CHANGING * len(present)):
+                places = torch.tensor(going, device=following.device)
+                batch.keep(places)
+                present, following = [present[place] for place in going], following[places]
+            if len(present):
+                following = batch.advance(following).argmax(dim=-1)
+            if joining:
+                new = [waiting.pop() for _ in range(min(free, len(waiting)))]
+                logits = batch.add([self.prompts[row] for row in new])
+                following = torch.cat([following, logits.argmax(dim=-1)])
+                present += new
+            self._take(present, following, tokens, stops)
+
+    def _take(self, present: list[int], following: Tensor, tokens: dict[int, list[int]], stops: set[int]) -> None:
+        """Appends each row's next token, and keeps the answers that end with it."""
+        ended: dict[int, Written] = {}
+        for row, token in zip(present, following.tolist(), strict=True):
+            if row in self.done:
+                continue
+            written = tokens.setdefault(row, [])
+            if token in stops:
+                ended[row] = Written(written, token)
+                continue
+            written.append(token)
+            if self._is_over(row, written):
+                ended[row] = Written(written, None)
+        if ended:
+            self.done.update(ended)
+            self.keep(ended)
+
+    def _is_over(self, row: int, written: list[int]) -> bool:
+        """Whether an answer has no room left, or has come to a text that ends it."""
+        if len(written) == self.room[row]:
+            return True
+        if self.until is None or not self.until[row]:
+            return False
+        tail = written[-(max(map(len, self.until[row])) + _TAIL) :]
+        text = self.tokenizer.decode(tail, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return any(end in text for end in self.until[row])
 
 
 def _room(max_new_tokens: int, context: int | None, prompt: int, separate: bool) -> int:
@@ -128,31 +297,3 @@ def until_stop(tokens: Sequence[int], stops: set[int]) -> tuple[list[int], bool]
     """The tokens before the first that ends an answer, and whether there is one."""
     end = next((index for index, token in enumerate(tokens) if token in stops), None)
     return list(tokens[:end]), end is not None
-
-
-def _continue(model: PreTrainedModel, prompts: Sequence[Sequence[int]], limit: int, pad: int) -> list[list[int]]:
-    """Up to `limit` new tokens of each row; rows that end early are padded.
-
-    Padding is on the left, so that every row's next token comes at the same place; the mask hides it, and positions
-    are counted from the first real token.
-    """
-    width = max(map(len, prompts))
-    ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    ids, mask = ids.to(model.device), mask.to(model.device)
-    if reads_embeddings(model):
-        answers: list[list[int]] = continue_prompted(model, ids, mask, limit).tolist()
-        return answers
-    output = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=limit)
-    new: list[list[int]] = output[:, width:].tolist()
-    return new
-
-
-def _write(model: PreTrainedModel, sources: Sequence[Sequence[int]], limit: int, pad: int) -> list[list[int]]:
-    """Up to `limit` tokens of an encoder-decoder for each source; rows that end early are padded."""
-    width = max(map(len, sources))
-    ids = torch.tensor([list(source) + [pad] * (width - len(source)) for source in sources])
-    mask = torch.tensor([[1] * len(source) + [0] * (width - len(source)) for source in sources])
-    output = model.generate(input_ids=ids.to(model.device), attention_mask=mask.to(model.device), max_new_tokens=limit)
-    new: list[list[int]] = output[:, 1:].tolist()
-    return new

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from tunesmith.data.examples import FIXED
 from tunesmith.data.rows import Row
 from tunesmith.data.tokenized import TokenizedRows
 from tunesmith.evaluation.batches import in_batches
-from tunesmith.training.objective import token_losses
+from tunesmith.evaluation.work import Work
+from tunesmith.training.objective import collator_of, token_losses
 
 
 @dataclass(frozen=True)
@@ -62,32 +64,87 @@ def encode_test(rows: Sequence[Row], spec: FineTuneJobSpec, tokenizer: PreTraine
     return TestRows(pieces, np.repeat(np.arange(len(rows)), [len(part) for part in encoded]), len(rows), targets)
 
 
+def loss_work(test: TestRows, spec: FineTuneJobSpec, tokenizer: PreTrainedTokenizerBase, size: int) -> Work:
+    """The negative log-likelihood of each piece's learned tokens, in nats."""
+    pieces, objective = test.pieces, spec.objective.to_dict()
+    return Work(
+        name="losses",
+        items=np.argsort(-pieces.lengths, kind="stable").tolist(),
+        size=size,
+        facts=[pieces.tokens, pieces.learned, pieces.offsets, objective, spec.training.seed, tokenizer.pad_token_id],
+        do=partial(_losses, test, spec, tokenizer),
+        row_of=test.row_of.tolist(),
+    )
+
+
+def _losses(
+    test: TestRows,
+    spec: FineTuneJobSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    pieces: list[int],
+    size: int,
+    keep: Callable[[dict[int, float]], None],
+) -> int:
+    return piece_losses(model, test, collator_of(spec, model, tokenizer, packed=False), pieces, size, keep)
+
+
 @torch.inference_mode()
-def row_losses(
-    model: PreTrainedModel, test: TestRows, collator: Collator, batch_size: int, progress: Callable[[int], None]
-) -> NDArray[np.float64]:
-    """The sum of the negative log-likelihoods of each row's learned tokens.
+def piece_losses(
+    model: PreTrainedModel,
+    test: TestRows,
+    collator: Collator,
+    pieces: list[int],
+    size: int,
+    keep: Callable[[dict[int, float]], None],
+) -> int:
+    """The negative log-likelihoods of some pieces' learned tokens.
 
     Args:
         model: in evaluation mode, on its device.
         test: the rows.
         collator: makes the batches, padded.
+        pieces: numbers of the pieces, the longest first.
+        size: pieces at once; halved where memory runs out.
+        keep: is given the losses of each batch, in nats.
+
+    Returns:
+        How many at once worked.
+    """
+
+    def work(some: list[int]) -> None:
+        batch = collator.batch(test.pieces, some, FIXED).to(model.device)
+        piece_of = batch.keep.nonzero()[:, 0].cpu().numpy()
+        losses = np.bincount(piece_of, token_losses(model, batch).cpu().numpy(), minlength=len(some))
+        keep(dict(zip(some, losses.tolist(), strict=True)))
+
+    return in_batches(pieces, size, work)
+
+
+def losses_of_rows(test: TestRows, losses: dict[int, float]) -> NDArray[np.float64]:
+    """The losses of rows from those of their pieces; [rows], 0 for a row that is left out."""
+    of_pieces = np.array([losses[piece] for piece in range(len(test.pieces))], np.float64)
+    return np.bincount(test.row_of, of_pieces, minlength=test.rows).astype(np.float64)
+
+
+def row_losses(
+    model: PreTrainedModel, test: TestRows, collator: Collator, batch_size: int, progress: Callable[[int], None]
+) -> NDArray[np.float64]:
+    """The negative log-likelihoods of each row's learned tokens, computed here and now.
+
+    Args:
+        model, test, collator: as for `piece_losses`.
         batch_size: pieces at once; halved where memory runs out.
         progress: is told how many pieces are done.
 
     Returns:
         In nats; shape [rows], 0 for a row that is left out.
     """
-    losses = np.zeros(len(test.pieces))
-    done = 0
+    found: dict[int, float] = {}
 
-    def work(pieces: list[int]) -> None:
-        nonlocal done
-        batch = collator.batch(test.pieces, pieces, FIXED).to(model.device)
-        piece_of = batch.keep.nonzero()[:, 0].cpu().numpy()
-        losses[pieces] = np.bincount(piece_of, token_losses(model, batch).cpu().numpy(), minlength=len(pieces))
-        done += len(pieces)
-        progress(done)
+    def keep(losses: dict[int, float]) -> None:
+        found.update(losses)
+        progress(len(found))
 
-    in_batches(np.argsort(-test.pieces.lengths, kind="stable").tolist(), batch_size, work)
-    return np.bincount(test.row_of, losses, minlength=test.rows).astype(np.float64)
+    piece_losses(model, test, collator, np.argsort(-test.pieces.lengths, kind="stable").tolist(), batch_size, keep)
+    return losses_of_rows(test, found)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from tunesmith.data.pairs import Pair, encode_pairs, pairs_of
 from tunesmith.data.rows import Row
 from tunesmith.evaluation.batches import in_batches
 from tunesmith.evaluation.statistics import RowScores, estimate, mean_score
+from tunesmith.evaluation.work import Work
 from tunesmith.models.reward import score_texts
 
 Floats = NDArray[np.float64]
@@ -62,37 +64,39 @@ def read_test_pairs(rows: Iterable[Row], spec: FineTuneJobSpec, tokenizer: PreTr
     return TestPairs(pairs, texts, truncated)
 
 
-def score_pairs(
-    model: PreTrainedModel,
-    test: TestPairs,
-    tokenizer: PreTrainedTokenizerBase,
-    batch_size: int,
-    progress: Callable[[int], None],
-) -> Floats:
-    """The scores of both answers of each pair.
-
-    Args:
-        model: a reward model in evaluation mode, on its device.
-        test: the pairs.
-        tokenizer: pads.
-        batch_size: pairs at once; halved where memory runs out.
-        progress: is told how many pairs are done.
-
-    Returns:
-        [pairs, 2]; NaN for a pair that is left out.
-    """
-    scores = np.full((len(test.pairs), 2), np.nan)
-    done = 0
-
-    def work(numbers: list[int]) -> None:
-        nonlocal done
-        texts = [text for number in numbers for text in test.texts[number]]
-        scores[numbers] = score_texts(model, texts, tokenizer).double().numpy().reshape(-1, 2)
-        done += len(numbers)
-        progress(done)
-
+def pair_work(test: TestPairs, tokenizer: PreTrainedTokenizerBase, size: int) -> Work:
+    """The scores of both answers of each pair that is not left out."""
     longest_first = sorted(test.texts, key=lambda number: -max(map(len, test.texts[number])))
-    in_batches(longest_first, batch_size, work)
+    return Work(
+        name="pairs",
+        items=longest_first,
+        size=size,
+        facts=[sorted(test.texts.items()), tokenizer.pad_token_id],
+        do=partial(_score_pairs, test.texts, tokenizer),
+    )
+
+
+def _score_pairs(
+    texts: dict[int, list[list[int]]],
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    pairs: list[int],
+    size: int,
+    keep: Callable[[dict[int, list[float]]], None],
+) -> int:
+    def work(some: list[int]) -> None:
+        both = [text for number in some for text in texts[number]]
+        scores = score_texts(model, both, tokenizer).double().reshape(-1, 2).tolist()
+        keep(dict(zip(some, scores, strict=True)))
+
+    return in_batches(pairs, size, work)
+
+
+def pair_scores(test: TestPairs, found: dict[int, list[float]]) -> Floats:
+    """The scores of both answers of each pair; [pairs, 2], NaN for a pair that is left out."""
+    scores = np.full((len(test.pairs), 2), np.nan)
+    for number, both in found.items():
+        scores[number] = both
     return scores
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +13,25 @@ from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
 from tunesmith.api.metric import MetricName
 from tunesmith.api.ppo import PPO
-from tunesmith.data.collate import Collator
 from tunesmith.data.examples import FIXED
 from tunesmith.data.tokenized import TokenizedRows
 from tunesmith.evaluation.batches import in_batches
 from tunesmith.evaluation.generate import Answers, stop_tokens
+from tunesmith.evaluation.outputs import Outputs
 from tunesmith.evaluation.statistics import Floats, RowScores, mean_score
-from tunesmith.models.load import locate_source
-from tunesmith.models.reward import load_reward_model, refuse_other_tokenizer, score_texts
+from tunesmith.evaluation.work import Keep, Source, Work, digest, fingerprint
+from tunesmith.models.load import ModelLocation, locate_source
+from tunesmith.models.reward import Centring, load_reward_model, refuse_other_tokenizer, score_texts
 from tunesmith.rlhf.losses import log_probabilities
 from tunesmith.rlhf.rewards import PLACE, Answer, decoded, rule_of, weighted
 from tunesmith.rlhf.rollout import answered
 from tunesmith.rlhf.sample import Sampling, draws_of, sample_answers
 from tunesmith.sources import Resolver
-from tunesmith.training.objective import next_token_logits
+from tunesmith.training.objective import collator_of, next_token_logits
 
 Progress = Callable[[str, int, int], None]
+OpenOutputs = Callable[[Source], Outputs]
+"""What is kept of a model, and made where it is missing."""
 
 BY_REWARD: frozenset[MetricName] = frozenset({"reward", "winRate"})
 OF_ANSWERS: frozenset[MetricName] = BY_REWARD | {"answerTokens"}
@@ -49,13 +53,7 @@ def needs_references(ppo: PPO, metrics: Sequence[MetricName]) -> bool:
     return not {"exactMatch", "tokenF1"}.isdisjoint(metrics) or (ppo.compares and not BY_REWARD.isdisjoint(metrics))
 
 
-def draw(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[int]],
-    spec: FineTuneJobSpec,
-    progress: Callable[[int], None],
-) -> Drawn:
+def draw(outputs: Outputs, prompts: Sequence[Sequence[int]], spec: FineTuneJobSpec, progress: Progress) -> Drawn:
     """Draws an answer to each prompt, always with the same numbers.
 
     The most likely answers would not do: the mean of a log-ratio is a divergence only over samples.
@@ -71,44 +69,83 @@ def draw(
     if not rows:
         message = f"no test prompt has at most {room} tokens, so that an answer of ppo.maxNewTokens has room; raise it"
         raise InputError(Problem(message, "spec.training.maxLength"))
-    stops = frozenset(stop_tokens(model.generation_config, tokenizer))
-    sampling = Sampling(stops, int(tokenizer.pad_token_id), ppo.max_new_tokens, ppo.temperature)
-    found: dict[int, list[int]] = {}
-
-    def work(some: list[int]) -> None:
-        numbers = np.stack([draws_of(spec.training.seed, FIXED + 1, row, ppo.max_new_tokens) for row in some])
-        answers = sample_answers(model, [prompts[row] for row in some], numbers, sampling)
-        found.update(zip(some, answers, strict=True))
-        progress(len(found))
-
-    in_batches(sorted(rows, key=lambda row: -len(prompts[row])), evaluation.batch_size, work)
+    seed, pad = spec.training.seed, outputs.tokenizer.pad_token_id
+    work = Work(
+        name="drawn",
+        items=sorted(rows, key=lambda row: -len(prompts[row])),
+        size=evaluation.batch_size,
+        facts=[[list(prompts[row]) for row in rows], rows, ppo.max_new_tokens, ppo.temperature, seed, pad],
+        do=partial(_draw, prompts, outputs.tokenizer, ppo.max_new_tokens, ppo.temperature, seed),
+    )
+    found, _ = outputs.of(work, lambda done: progress("drawing", done, len(prompts)))
     return Drawn(rows, answered([prompts[row] for row in rows], [found[row] for row in rows]))
 
 
-@torch.inference_mode()
-def likelihoods(model: PreTrainedModel, drawn: Drawn, collator: Collator, temperature: float, size: int) -> Floats:
-    """How likely a model finds the drawn answers, at the temperature that they were drawn at.
+def _draw(
+    prompts: Sequence[Sequence[int]],
+    tokenizer: PreTrainedTokenizerBase,
+    longest: int,
+    temperature: float,
+    seed: int,
+    model: PreTrainedModel,
+    rows: list[int],
+    size: int,
+    keep: Keep,
+) -> int:
+    stops = frozenset(stop_tokens(model.generation_config, tokenizer))
+    sampling = Sampling(stops, int(tokenizer.pad_token_id), longest, temperature)
 
-    Args:
-        model: in evaluation mode, on its device.
-        drawn: the answers.
-        collator: makes the batches, padded.
-        temperature: divides the logits.
-        size: answers at once; halved where memory runs out.
+    def work(some: list[int]) -> None:
+        numbers = np.stack([draws_of(seed, FIXED + 1, row, longest) for row in some])
+        answers = sample_answers(model, [prompts[row] for row in some], numbers, sampling)
+        keep(dict(zip(some, answers, strict=True)))
+
+    return in_batches(rows, size, work)
+
+
+def likelihoods(outputs: Outputs, drawn: Drawn, spec: FineTuneJobSpec) -> Floats:
+    """How likely a model finds the drawn answers, at the temperature that they were drawn at.
 
     Returns:
         Log-probabilities of whole answers, in nats; [answers].
     """
-    found = np.zeros(len(drawn.rows))
+    ppo, evaluation = spec.objective.ppo, spec.evaluation
+    assert ppo is not None
+    assert evaluation is not None
+    texts = drawn.texts
+    work = Work(
+        name="likelihoods",
+        items=np.argsort(-texts.lengths, kind="stable").tolist(),
+        size=evaluation.batch_size,
+        facts=[texts.tokens, texts.learned, texts.offsets, ppo.temperature, outputs.tokenizer.pad_token_id],
+        do=partial(_likelihoods, drawn, spec, outputs.tokenizer, ppo.temperature),
+        row_of=drawn.rows,
+    )
+    found, _ = outputs.of(work)
+    return np.array([found[answer] for answer in range(len(drawn.rows))], np.float64)
+
+
+@torch.inference_mode()
+def _likelihoods(
+    drawn: Drawn,
+    spec: FineTuneJobSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    temperature: float,
+    model: PreTrainedModel,
+    answers: list[int],
+    size: int,
+    keep: Keep,
+) -> int:
+    collator = collator_of(spec, model, tokenizer, packed=False)
 
     def work(places: list[int]) -> None:
         batch = collator.batch(drawn.texts, places, FIXED).to(model.device)
         chosen = log_probabilities(next_token_logits(model, batch), batch.targets, temperature)
         answer_of = batch.keep.nonzero()[:, 0].cpu().numpy()
-        found[places] = np.bincount(answer_of, chosen.double().cpu().numpy(), minlength=len(places))
+        sums = np.bincount(answer_of, chosen.double().cpu().numpy(), minlength=len(places))
+        keep(dict(zip(places, sums.tolist(), strict=True)))
 
-    in_batches(np.argsort(-drawn.texts.lengths, kind="stable").tolist(), size, work)
-    return found
+    return in_batches(answers, size, work)
 
 
 def divergence(drawn: Drawn, tuned: Floats, base: Floats, rows: int) -> RowScores:
@@ -135,6 +172,7 @@ def rewards(
     references: Sequence[str],
     spec: FineTuneJobSpec,
     resolver: Resolver,
+    open_outputs: OpenOutputs,
     tokenizer: PreTrainedTokenizerBase,
     progress: Progress,
 ) -> list[RowScores]:
@@ -146,6 +184,7 @@ def rewards(
         references: the right answers; empty where there is none.
         spec: of the job.
         resolver: finds the reward models.
+        open_outputs: of a reward model.
         tokenizer: of all models.
         progress: is told of each batch.
 
@@ -170,7 +209,15 @@ def rewards(
             whole = [[*prompts[row], *tokens] for (_, row), tokens in zip(cases, written, strict=True)]
             place = f"{PLACE}[{index}].model.source"
             terms[index] = _scores(
-                term.model.source, place, whole, resolver, tokenizer, evaluation.batch_size, progress
+                term.model.source,
+                place,
+                whole,
+                [row for _, row in cases],
+                resolver,
+                open_outputs,
+                tokenizer,
+                evaluation.batch_size,
+                progress,
             )
     ended = np.array([models[number].ends[row] is not None for number, row in cases], np.bool_)
     earned = weighted(ppo.reward, terms, ended, ppo.missing_end_penalty)
@@ -182,7 +229,9 @@ def _scores(
     source: str,
     place: str,
     texts: Sequence[Sequence[int]],
+    rows: Sequence[int],
     resolver: Resolver,
+    open_outputs: OpenOutputs,
     tokenizer: PreTrainedTokenizerBase,
     size: int,
     progress: Progress,
@@ -190,20 +239,40 @@ def _scores(
     """What a reward model gives whole texts; it is gone from memory afterwards."""
     location = locate_source(source, resolver, place)
     refuse_other_tokenizer(tokenizer, location, place)
-    reward = load_reward_model(location, place=place)
-    model = reward.model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    found = np.zeros(len(texts))
-    done = 0
+    centring = Centring.read(Path(location.name))
+    identity = digest(fingerprint(location))
+    outputs = open_outputs(Source(f"reward-{identity}", identity, partial(_reward_model, location, place)))
+    work = Work(
+        name="scores",
+        items=sorted(range(len(texts)), key=lambda number: -len(texts[number])),
+        size=size,
+        facts=[[list(text) for text in texts], tokenizer.pad_token_id],
+        do=partial(_score, texts, tokenizer),
+        row_of=rows,
+    )
+    found, _ = outputs.of(work, lambda done: progress(f"reward, {Path(location.name).name}", done, len(texts)))
+    scores = torch.tensor([found[number] for number in range(len(texts))])
+    centred: Floats = centring.of(scores).double().numpy()
+    return centred
 
+
+def _reward_model(location: ModelLocation, place: str) -> PreTrainedModel:
+    return load_reward_model(location, place=place).model
+
+
+def _score(
+    texts: Sequence[Sequence[int]],
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    numbers: list[int],
+    size: int,
+    keep: Keep,
+) -> int:
     def work(some: list[int]) -> None:
-        nonlocal done
         scores = score_texts(model, [texts[number] for number in some], tokenizer)
-        found[some] = reward.centring.of(scores).double().numpy()
-        done += len(some)
-        progress(f"reward, {Path(location.name).name}", done, len(texts))
+        keep(dict(zip(some, scores.tolist(), strict=True)))
 
-    in_batches(sorted(range(len(texts)), key=lambda number: -len(texts[number])), size, work)
-    return found
+    return in_batches(numbers, size, work)
 
 
 def wins(tuned: RowScores, base: RowScores) -> RowScores:

@@ -1,13 +1,14 @@
 """Evaluates a run: the tuned model and its base, one after the other, on the rows that neither has seen."""
 
-import gc
 import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from tunesmith.evaluation.compare import Scored, metric_reports, row_warnings, s
 from tunesmith.evaluation.earlier import EarlierRun, OwnRows, earlier_scores, made_by, read_earlier_runs, row_ids
 from tunesmith.evaluation.gates import gate_reports
 from tunesmith.evaluation.generate import Answers
+from tunesmith.evaluation.outputs import Outputs, delete_others
 from tunesmith.evaluation.pairs import longer_answer_accuracy, preferred
 from tunesmith.evaluation.policy import Drawn
 from tunesmith.evaluation.report import EvaluationReport, ModelReport, write_report
@@ -40,7 +42,8 @@ from tunesmith.evaluation.score import (
     score_texts,
 )
 from tunesmith.evaluation.verdict import better_of
-from tunesmith.models.load import ModelLocation, load_model, load_tokenizer
+from tunesmith.evaluation.work import Crew, Here, RowsFailedError, Source, describe_model, digest, fingerprint
+from tunesmith.models.load import ModelLocation, load_model, load_tokenizer, locate
 from tunesmith.models.reward import Centring, load_reward_model
 from tunesmith.models.start import base_model
 from tunesmith.sources import Resolver
@@ -55,6 +58,7 @@ def evaluate_job(
     resolver: Resolver,
     progress: Progress = lambda what, done, total: None,
     attempt: int = 1,
+    crew: Crew | None = None,
 ) -> Outcome:
     """Evaluates the model in a run's folder as spec.evaluation asks, and leaves the figures there.
 
@@ -64,13 +68,15 @@ def evaluate_job(
         resolver: finds the test rows and the base model.
         progress: is told of each batch.
         attempt: goes into the outcome.
+        crew: who computes; by default this process, or as many workers on this machine as spec.evaluation asks for.
 
     Returns:
         With the figures, also where a gate failed; else with the reason. What can be expected to go wrong is never
         raised.
     """
     try:
-        report = _evaluate(job, folder, resolver, progress)
+        with closing(crew or _crew(job)) as somebody:
+            report = _evaluate(job, folder, resolver, progress, somebody)
     except Exception as error:  # any failure becomes an Outcome; a defect's traceback goes to the log
         return _failure(error, attempt)
     failed = [gate.message for gate in report.gates if not gate.passed]
@@ -84,14 +90,28 @@ def evaluate_job(
 
 
 def _failure(error: Exception, attempt: int) -> Outcome:
-    outcome = outcome_of(error, attempt)
+    if isinstance(error, RowsFailedError):
+        outcome = Outcome(reason=error.reason, message=str(error), attempt=attempt)
+    else:
+        outcome = outcome_of(error, attempt)
     if outcome.reason == "OutOfMemory":  # a batch of one row was too much: the remedy is not that of training
         message = "the model and a single test row exceed the memory: lower evaluation.maxNewTokens, or give it more"
         return outcome.model_copy(update={"message": message})
     return outcome
 
 
-def _evaluate(job: FineTuneJob, folder: RunFolder, resolver: Resolver, progress: Progress) -> EvaluationReport:
+def _crew(job: FineTuneJob) -> Crew:
+    evaluation = job.spec.evaluation
+    if evaluation is None or evaluation.workers == 1:
+        return Here()
+    from tunesmith.evaluation.workers import Workers
+
+    return Workers.here(job.spec, evaluation.workers)
+
+
+def _evaluate(
+    job: FineTuneJob, folder: RunFolder, resolver: Resolver, progress: Progress, crew: Crew
+) -> EvaluationReport:
     spec, evaluation = job.spec, job.spec.evaluation
     if evaluation is None or spec.dataset.test is None:
         raise InputError(Problem("is not set: it says what to evaluate", "spec.evaluation"))
@@ -105,26 +125,55 @@ def _evaluate(job: FineTuneJob, folder: RunFolder, resolver: Resolver, progress:
     tested = OwnRows(row_ids(rows, test.texts, spec), test.texts, test.encoded.tokens if test.encoded else None)
     earlier = read_earlier_runs(evaluation.compare_with, resolver, tested)
 
-    score = partial(_measure, tokenizer=tokenizer, test=test, spec=spec, progress=progress)
-    tuned = score("tuned", str(folder.model), partial(_tuned_model, location, spec))
+    resolver = resolver.absolute()  # workers may have another working directory
+    used: set[Path] = set()
+    open_outputs = partial(Outputs, tokenizer=tokenizer, crew=crew, folder=folder.outputs, used=used)
+    score = partial(_measure, open_outputs=open_outputs, test=test, spec=spec, progress=progress)
+    tuned = score(_tuned(folder, location, spec))
     base = None
     if evaluation.compare_with_base:
-        address = spec.model.source or f"a new model, seed {spec.training.seed}"
-        start = partial(base_model, spec, resolver, tokenizer, "auto")
-        base = score("base", address, start, drawn=tuned.scores.drawn)
+        base = score(_base(spec, resolver, tokenizer, location), drawn=tuned.scores.drawn)
     if spec.objective.ppo is not None:
         both = tuned.scores, base.scores if base else None
-        compare_policies(*both, test, spec, resolver, tokenizer, progress)
+        compare_policies(*both, test, spec, resolver, open_outputs, tokenizer, progress)
+    crew.release()
 
     report = _report(job, evaluation, test, tuned, base, tested, earlier)
     write_report(folder, report, _lines(test, tested.ids, tuned, base, Centring.read(folder.model)))
+    delete_others(folder.outputs, used)
     return report
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A model that is evaluated, and where it is from."""
+
+    source: Source
+    address: str
+
+
+def _tuned(folder: RunFolder, location: ModelLocation, spec: FineTuneJobSpec) -> _Candidate:
+    location = ModelLocation(str(Path(location.name).absolute()))
+    source = Source("tuned", digest(fingerprint(location)), partial(_tuned_model, location, spec))
+    return _Candidate(source, str(folder.model))
 
 
 def _tuned_model(location: ModelLocation, spec: FineTuneJobSpec) -> PreTrainedModel:
     if spec.objective.reward is not None:
         return load_reward_model(location).model
     return load_model(location, "auto", kind=spec.objective.kind)
+
+
+def _base(
+    spec: FineTuneJobSpec, resolver: Resolver, tokenizer: PreTrainedTokenizerBase, tuned: ModelLocation
+) -> _Candidate:
+    """The model that training started from; a new one has the tuned one's tokenizer, whose files tell it apart."""
+    if spec.model.config is not None:
+        identity = digest(spec.model.config.to_dict(), spec.training.seed, fingerprint(tuned))
+    else:
+        identity = digest(fingerprint(locate(spec.model, resolver)))
+    load = partial(base_model, spec, resolver, tokenizer, "auto")
+    return _Candidate(Source("base", identity, load), spec.model.source or f"a new model, seed {spec.training.seed}")
 
 
 @dataclass(frozen=True)
@@ -134,37 +183,31 @@ class _Measured:
 
 
 def _measure(
-    name: str,
-    address: str,
-    load: Callable[[], PreTrainedModel],
-    tokenizer: PreTrainedTokenizerBase,
+    candidate: _Candidate,
+    open_outputs: Callable[[Source], Outputs],
     test: TestSet,
     spec: FineTuneJobSpec,
     progress: Progress,
     drawn: Drawn | None = None,
 ) -> _Measured:
-    """Loads a model, scores it, and lets it go: there is never more than one in memory."""
+    """Scores a model by what it gives, which is computed where it is not there yet."""
     started = time.monotonic()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load().eval()
-    model.to(device)
-    scores = score_model(model, tokenizer, test, spec, lambda what, *n: progress(f"{what}, {name} model", *n), drawn)
+    outputs = open_outputs(candidate.source)
+    name = candidate.source.name
+    scores = score_model(outputs, test, spec, lambda what, *n: progress(f"{what}, {name} model", *n), drawn)
+    kind = outputs.of(describe_model())[0][0]
     answers = scores.answers
     report = ModelReport.model_validate(
         {
-            "address": address,
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "address": candidate.address,
+            "dtype": kind["dtype"],
+            "device": kind["device"],
             "unanswered": answers.texts.count(None) if answers else 0,
             "unfinished": answers.unfinished if answers else 0,
             "batchSize": answers.batch_size if answers else None,
             "seconds": round(time.monotonic() - started, 3),
         }
     )
-    del model
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
     return _Measured(scores, report)
 
 

@@ -6,7 +6,7 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from tunesmith.api.evaluation import EvaluationSpec
 from tunesmith.api.job import FineTuneJobSpec
@@ -14,15 +14,15 @@ from tunesmith.api.metric import MetricName
 from tunesmith.data.encode import encode_prompts, prompt_of, response_of, text_of
 from tunesmith.data.rows import Row
 from tunesmith.evaluation import policy
-from tunesmith.evaluation.generate import Answers, generate_answers
-from tunesmith.evaluation.loss import TestRows, encode_test, row_losses
+from tunesmith.evaluation.generate import Answers
+from tunesmith.evaluation.loss import TestRows, encode_test, loss_work, losses_of_rows
 from tunesmith.evaluation.metrics import exact_match, token_f1
-from tunesmith.evaluation.pairs import TestPairs, by_prompt, preferred, read_test_pairs, score_pairs
+from tunesmith.evaluation.outputs import Outputs
+from tunesmith.evaluation.pairs import TestPairs, by_prompt, pair_scores, pair_work, preferred, read_test_pairs
 from tunesmith.evaluation.policy import Drawn
 from tunesmith.evaluation.statistics import Floats, RowScores, mean_score, perplexity
 from tunesmith.sources import Resolver
 from tunesmith.training.failures import LossDivergedError
-from tunesmith.training.objective import collator_of
 
 Progress = Callable[[str, int, int], None]
 """Is told what is being done, how much of it is done, and how much there is."""
@@ -106,18 +106,12 @@ def _has_reference(row: Row, spec: FineTuneJobSpec) -> bool:
 
 
 def score_model(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    test: TestSet,
-    spec: FineTuneJobSpec,
-    progress: Progress,
-    drawn: Drawn | None = None,
+    outputs: Outputs, test: TestSet, spec: FineTuneJobSpec, progress: Progress, drawn: Drawn | None = None
 ) -> ModelScores:
     """Every metric that the spec asks for, row by row.
 
     Args:
-        model: in evaluation mode, on its device.
-        tokenizer: the tuned model's, for both models.
+        outputs: the model's.
         test: what it is tested on.
         spec: the job's, with its evaluation.
         progress: is told of each batch.
@@ -130,24 +124,16 @@ def score_model(
     evaluation = spec.evaluation
     metrics: dict[MetricName, RowScores] = {}
     if test.pairs is not None:
-        scores = score_pairs(
-            model,
-            test.pairs,
-            tokenizer,
-            evaluation.batch_size,
-            lambda done: progress("pair accuracy", done, test.rows),
-        )
+        work = pair_work(test.pairs, outputs.tokenizer, evaluation.batch_size)
+        found, _ = outputs.of(work, lambda done: progress("pair accuracy", done, test.rows))
+        scores = pair_scores(test.pairs, found)
         return ModelScores({"pairAccuracy": by_prompt(preferred(scores), test.pairs.prompts)}, pairs=scores)
     losses: Floats | None = None
     if test.encoded is not None:
         pieces = len(test.encoded.pieces)
-        losses = row_losses(
-            model,
-            test.encoded,
-            collator_of(spec, model, tokenizer, packed=False),
-            evaluation.batch_size,
-            lambda done: progress("perplexity", done, pieces),
-        )
+        work = loss_work(test.encoded, spec, outputs.tokenizer, evaluation.batch_size)
+        found, _ = outputs.of(work, lambda done: progress("perplexity", done, pieces))
+        losses = losses_of_rows(test.encoded, found)
         _refuse_diverged(losses, test.encoded.tokens)
         if "loss" in evaluation.metrics:
             metrics["loss"] = mean_score(losses, test.encoded.tokens)
@@ -157,12 +143,11 @@ def score_model(
         return ModelScores(metrics, losses)
     likelihoods: Floats | None = None
     if "divergence" in evaluation.metrics:
-        drawn, likelihoods = _drawn(model, tokenizer, test, spec, progress, drawn)
+        drawn = drawn or policy.draw(outputs, test.prompts, spec, progress)
+        likelihoods = policy.likelihoods(outputs, drawn, spec)
     if (_COMPARISONS.keys() | policy.OF_ANSWERS).isdisjoint(evaluation.metrics):
         return ModelScores(metrics, losses, drawn=drawn, likelihoods=likelihoods)
-    answers = generate_answers(
-        model,
-        tokenizer,
+    answers = outputs.answers(
         test.prompts,
         evaluation.max_new_tokens,
         evaluation.batch_size,
@@ -176,30 +161,13 @@ def score_model(
     return ModelScores(metrics, losses, answers, drawn=drawn, likelihoods=likelihoods)
 
 
-def _drawn(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    test: TestSet,
-    spec: FineTuneJobSpec,
-    progress: Progress,
-    drawn: Drawn | None,
-) -> tuple[Drawn, Floats]:
-    """Answers of the tuned policy, and how likely this model finds them."""
-    ppo, evaluation = spec.objective.ppo, spec.evaluation
-    assert ppo is not None
-    assert evaluation is not None
-    if drawn is None:
-        drawn = policy.draw(model, tokenizer, test.prompts, spec, lambda done: progress("drawing", done, test.rows))
-    collator = collator_of(spec, model, tokenizer, packed=False)
-    return drawn, policy.likelihoods(model, drawn, collator, ppo.temperature, evaluation.batch_size)
-
-
 def compare_policies(
     tuned: ModelScores,
     base: ModelScores | None,
     test: TestSet,
     spec: FineTuneJobSpec,
     resolver: Resolver,
+    open_outputs: policy.OpenOutputs,
     tokenizer: PreTrainedTokenizerBase,
     progress: Progress,
 ) -> None:
@@ -214,7 +182,7 @@ def compare_policies(
         scored = [tuned, *([base] if base else [])]
         answers = [model.answers for model in scored if model.answers is not None]
         references = [text.get("reference", "") for text in test.texts]
-        earned = policy.rewards(answers, test.prompts, references, spec, resolver, tokenizer, progress)
+        earned = policy.rewards(answers, test.prompts, references, spec, resolver, open_outputs, tokenizer, progress)
         for model, scores in zip(scored, earned, strict=True):
             model.metrics["reward"] = scores
         if base is not None and "winRate" in asked:

@@ -118,9 +118,15 @@ def _move_aside(folder: RunFolder) -> None:
 
 def write_result(folder: RunFolder, outcome: Outcome) -> None:
     """Leaves how a run ended in result.json."""
-    partial = folder.result.with_suffix(".partial")
+    write_outcome(folder.result, outcome)
+
+
+def write_outcome(path: Path, outcome: Outcome) -> None:
+    """Leaves an outcome, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
     partial.write_text(outcome.model_dump_json(indent=1, exclude_none=True), encoding="utf-8")
-    partial.replace(folder.result)
+    partial.replace(path)
 
 
 def read_result(path: Path) -> Outcome | None:

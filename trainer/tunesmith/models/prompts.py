@@ -43,23 +43,21 @@ def make_room_for_prompt(model: nn.Module) -> None:
     model.register_forward_pre_hook(fit, with_kwargs=True)
 
 
-def continue_prompted(model: Any, ids: Tensor, mask: Tensor, limit: int) -> Tensor:
-    """Answers of a decoder with a trained prompt to rows that are padded on the left.
+def embedded_prompt(model: Any, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The embeddings of rows that are padded on the left, with a trained prompt between the padding and the row.
 
-    The prompt goes between the padding and the row. (peft puts it before the padding and counts that as distance, so
-    that an answer would depend on its neighbours in the batch.)
+    (peft puts it before the padding and counts that as distance, so that an answer would depend on its neighbours in
+    the batch.)
 
     Args:
         model: a PeftModel for P-tuning.
         ids: tokens [rows, width].
         mask: 1 for real ones; [rows, width].
-        limit: the longest answer.
 
     Returns:
-        The new tokens; [rows, at most limit].
+        [rows, prompt + width, hidden], and the mask that goes with it.
     """
-    bare = bare_model(model)
-    embeddings = bare.get_input_embeddings()(ids)
+    embeddings = bare_model(model).get_input_embeddings()(ids)
     prompt = model.get_prompt(batch_size=len(ids)).to(embeddings.dtype)
     width, length = mask.shape[1], prompt.shape[1]
     together = torch.cat([prompt, embeddings], dim=1)
@@ -68,7 +66,4 @@ def continue_prompted(model: Any, ids: Tensor, mask: Tensor, limit: int) -> Tens
     # where each place takes its embedding from: padding first, then the prompt, then the row
     source = torch.where(place < padding, place + length, torch.where(place < padding + length, place - padding, place))
     moved = together.gather(1, source[..., None].expand_as(together))
-    new: Tensor = bare.generate(
-        inputs_embeds=moved, attention_mask=(place >= padding).to(mask.dtype), max_new_tokens=limit
-    )
-    return new
+    return moved, (place >= padding).to(mask.dtype)

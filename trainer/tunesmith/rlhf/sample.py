@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import DynamicCache
 
+from tunesmith.models.decode import Decoding
 from tunesmith.training.failures import LossDivergedError
 
 _WORTH_DROPPING = 0.75
@@ -44,9 +44,6 @@ def sample_answers(
 ) -> list[list[int]]:
     """One answer to each prompt, all in one batch.
 
-    Prompts are padded on the left, so that every row's next token comes at the same place; a mask hides the padding,
-    and positions are counted from the first real token.
-
     Args:
         model: a decoder in evaluation mode, on its device.
         prompts: tokens of each; none is empty.
@@ -59,10 +56,7 @@ def sample_answers(
     Raises:
         LossDivergedError: the model's logits are not finite.
     """
-    device, width = model.device, max(map(len, prompts))
-    ids = torch.tensor([[sampling.pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    device = model.device
     stops = torch.tensor(sorted(sampling.stops), device=device)
     numbers = torch.from_numpy(draws).to(device)
     drawn = torch.full((len(prompts), sampling.max_new_tokens), -1, device=device)
@@ -70,29 +64,19 @@ def sample_answers(
         torch.arange(len(prompts), device=device),
         torch.ones(len(prompts), dtype=torch.bool, device=device),
     )
-    cache: Any = DynamicCache(config=model.config)
+    batch = Decoding(model, sampling.pad)
+    logits = batch.add(prompts)
     for step in range(sampling.max_new_tokens):
-        logits = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
         tokens = draw_tokens(logits, numbers[rows, step], sampling.temperature)
         drawn[rows[going_on], step] = tokens[going_on]
         going_on &= ~torch.isin(tokens, stops)
         left = int(going_on.sum())
-        if not sampling.any_worker(left > 0):
+        if not sampling.any_worker(left > 0) or step + 1 == sampling.max_new_tokens:
             break
         if 0 < left <= _WORTH_DROPPING * len(rows):
-            cache.batch_select_indices(going_on.nonzero().squeeze(1))
-            rows, tokens, mask, positions = (part[going_on] for part in (rows, tokens, mask, positions))
-            going_on = going_on[going_on]
-        ids = tokens[:, None]
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        positions = positions[:, -1:] + 1
+            batch.keep(going_on.nonzero().squeeze(1))
+            rows, tokens, going_on = rows[going_on], tokens[going_on], going_on[going_on]
+        logits = batch.advance(tokens)
     return [[token for token in row if token >= 0] for row in drawn.tolist()]
 
 
