@@ -85,18 +85,27 @@ class VariantReport(Record):
     """Of a template, or the change."""
     kind: Literal["template", "change"]
     template: str | None = None
+    row: int
+    """The number of the first row, counted from 1, whose prompt differs from the job's own; 1 where none does."""
+    own: str
+    """That row's prompt in the job's own wording, as the model saw it."""
     example: str
-    """The first prompt of the test set, as the model saw it."""
+    """And in this one."""
+    changed: int
+    """Rows whose prompt differs; sentences of a prompt that is a single one cannot change places, for one."""
     rows: int
+    """Rows that count."""
     tuned: Interval
-    """The metric."""
+    """The metric, on all of these."""
     base: Interval | None = None
     difference: Interval
     """Of the evaluated model: this prompt - the job's own, paired by row."""
     verdict: Verdict = ""
     """What that difference shows."""
-    answer_tokens: Interval
-    """Mean length of the evaluated model's answers."""
+    same_answers: Interval
+    """How often the evaluated model gives the same answer as to the job's own prompt."""
+    answer_tokens: Interval | None = None
+    """Mean length of the evaluated model's answers; none where no prompt left room for one."""
 
 
 class PromptsReport(Record):
@@ -105,8 +114,10 @@ class PromptsReport(Record):
     metric: str
     own: Interval
     """The metric with the job's own prompts."""
-    own_tokens: Interval
-    """Mean length of the answers to these."""
+    base: Interval | None = None
+    """Of the base with these."""
+    own_tokens: Interval | None = None
+    """Mean length of the answers to these; none where no prompt left room for one."""
     variants: list[VariantReport]
     consistency: Interval | None = None
     """How often two wordings get the same answer, over rows and pairs of templates, the job's own included."""
@@ -118,9 +129,12 @@ class FailureGroup(Record):
     by: Literal["kind", "length", "topic"]
     name: str
     rows: int
+    base_rows: int | None = None
+    """How many rows of the base are of this kind."""
     tuned: Interval | None = None
     """The metric on these rows; none where they are too few."""
     base: Interval | None = None
+    """Of the base on the same rows."""
     samples: list[int]
     """Numbers of rows, counted from 1, the worst first."""
 
@@ -129,6 +143,8 @@ class FailuresReport(Record):
     """Where the model is wrong."""
 
     metric: str
+    format: str | None = None
+    """What all right answers look like, where there is such a thing; an answer that does not is of the wrong format."""
     worst: list[int]
     """Numbers of the rows with the worst scores that are not perfect, the worst first."""
     regressed: list[int]
