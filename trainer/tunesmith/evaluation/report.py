@@ -13,7 +13,7 @@ from tunesmith.api.outcome import EvaluationResult, Interval, MetricResult
 from tunesmith.api.pod import RunFolder
 from tunesmith.evaluation.verdict import Better, Verdict
 
-RESULT_FILE, ROWS_FILE = "result.json", "rows.jsonl"
+RESULT_FILE, ROWS_FILE, PROMPTS_FILE = "result.json", "rows.jsonl", "prompts.jsonl"
 
 _MOST = 64
 """Metrics in a job's status, at most."""
@@ -100,6 +100,8 @@ class VariantReport(Record):
     base: Interval | None = None
     difference: Interval
     """Of the evaluated model: this prompt - the job's own, paired by row."""
+    corrected_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Of the paired test that both do as well, corrected for all wordings (Holm)."""
     verdict: Verdict = ""
     """What that difference shows."""
     same_answers: Interval
@@ -239,10 +241,19 @@ def _rounded(interval: Interval) -> Interval:
     return Interval(**{name: float(f"{value:.6g}") for name, value in interval})
 
 
-def write_report(folder: RunFolder, report: EvaluationReport, rows: Iterable[dict[str, Any]]) -> None:
-    """Leaves both files, each whole or not at all; result.json comes last."""
+def write_report(
+    folder: RunFolder,
+    report: EvaluationReport,
+    rows: Iterable[dict[str, Any]],
+    prompts: Iterable[dict[str, Any]] = (),
+) -> None:
+    """Leaves the files, each whole or not at all; result.json comes last. Without other wordings, those of an earlier
+    evaluation go."""
     folder.evaluation.mkdir(parents=True, exist_ok=True)
-    _replace(folder.evaluation / ROWS_FILE, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    for name, lines in ((ROWS_FILE, rows), (PROMPTS_FILE, prompts)):
+        _replace(folder.evaluation / name, (json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    if report.prompts is None:
+        (folder.evaluation / PROMPTS_FILE).unlink()
     _replace(folder.evaluation / RESULT_FILE, [report.model_dump_json(indent=1, exclude_none=True) + "\n"])
 
 

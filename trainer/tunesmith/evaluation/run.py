@@ -25,10 +25,12 @@ from tunesmith.data.rows import read_rows
 from tunesmith.evaluation import significance, statistics
 from tunesmith.evaluation.compare import Scored, metric_reports, row_warnings, size_warnings
 from tunesmith.evaluation.earlier import EarlierRun, Tested, earlier_scores, made_by, read_earlier_runs, row_ids
+from tunesmith.evaluation.failures import find_failures
 from tunesmith.evaluation.gates import gate_reports
 from tunesmith.evaluation.generate import Answers
 from tunesmith.evaluation.pairs import longer_answer_accuracy, preferred
 from tunesmith.evaluation.policy import Drawn
+from tunesmith.evaluation.prompts import Variant, answer_variants, judge_answers, variants_of
 from tunesmith.evaluation.report import EvaluationReport, ModelReport, write_report
 from tunesmith.evaluation.score import (
     ModelScores,
@@ -40,6 +42,7 @@ from tunesmith.evaluation.score import (
     score_texts,
 )
 from tunesmith.evaluation.verdict import better_of
+from tunesmith.evaluation.wordings import Wording, lines_of, prompts_report
 from tunesmith.models.load import ModelLocation, load_model, load_tokenizer
 from tunesmith.models.reward import Centring, load_reward_model
 from tunesmith.models.start import base_model
@@ -105,7 +108,8 @@ def _evaluate(job: FineTuneJob, folder: RunFolder, resolver: Resolver, progress:
     tested = Tested(row_ids(rows, test.texts, spec), test.texts, test.encoded.tokens if test.encoded else None)
     earlier = read_earlier_runs(evaluation.compare_with, resolver, tested)
 
-    score = partial(_measure, tokenizer=tokenizer, test=test, spec=spec, progress=progress)
+    variants = variants_of(rows, spec, tokenizer)
+    score = partial(_measure, tokenizer=tokenizer, test=test, variants=variants, spec=spec, progress=progress)
     tuned = score("tuned", str(folder.model), partial(_tuned_model, location, spec))
     base = None
     if evaluation.compare_with_base:
@@ -116,9 +120,45 @@ def _evaluate(job: FineTuneJob, folder: RunFolder, resolver: Resolver, progress:
         both = tuned.scores, base.scores if base else None
         compare_policies(*both, test, spec, resolver, tokenizer, progress)
 
+    models = {"tuned": tuned, **({"base": base} if base else {})}
+    own, wordings = _wordings(models, variants, test, spec, resolver, tokenizer, progress)
+    failures = find_failures(rows, test, {n: m.scores for n, m in models.items()}, spec, resolver, progress)
     report = _report(job, evaluation, test, tuned, base, tested, earlier)
-    write_report(folder, report, _lines(test, tested.ids, tuned, base, Centring.read(folder.model)))
+    metric = str(evaluation.prompts_metric)
+    more = {
+        "prompts": prompts_report(metric, [t["prompt"] for t in test.texts], own, variants, wordings) if own else None,
+        "failures": failures.report if failures else None,
+    }
+    report = report.model_copy(update=more)
+    kinds = failures.kinds if failures else {}
+    lines = _lines(test, tested.ids, tuned, base, Centring.read(folder.model), kinds)
+    write_report(folder, report, lines, lines_of(metric, variants, wordings, _answer))
     return report
+
+
+def _wordings(
+    models: Mapping[str, "_Measured"],
+    variants: Sequence[Variant],
+    test: TestSet,
+    spec: FineTuneJobSpec,
+    resolver: Resolver,
+    tokenizer: PreTrainedTokenizerBase,
+    progress: Progress,
+) -> tuple[Wording | None, list[Wording]]:
+    """The answers to the job's own prompts and to the others, judged; nothing where no others are asked for."""
+    metric = spec.evaluation.prompts_metric if spec.evaluation is not None else None
+    if not variants or metric is None:
+        return None, []
+    answers = {name: model.scores.answers for name, model in models.items() if model.scores.answers is not None}
+    own = Wording(answers, {name: models[name].scores.metrics[metric] for name in answers})
+    found = []
+    for number, variant in enumerate(variants):
+        given = {name: models[name].variants[number] for name in answers}
+        scores = judge_answers(
+            metric, list(given.values()), variant.prompts, test.texts, spec, resolver, tokenizer, progress
+        )
+        found.append(Wording(given, dict(zip(given, scores, strict=True))))
+    return own, found
 
 
 def _tuned_model(location: ModelLocation, spec: FineTuneJobSpec) -> PreTrainedModel:
@@ -131,6 +171,8 @@ def _tuned_model(location: ModelLocation, spec: FineTuneJobSpec) -> PreTrainedMo
 class _Measured:
     scores: ModelScores
     report: ModelReport
+    variants: list[Answers]
+    """Answers to each of the other wordings."""
 
 
 def _measure(
@@ -139,6 +181,7 @@ def _measure(
     load: Callable[[], PreTrainedModel],
     tokenizer: PreTrainedTokenizerBase,
     test: TestSet,
+    variants: Sequence[Variant],
     spec: FineTuneJobSpec,
     progress: Progress,
     drawn: Drawn | None = None,
@@ -148,7 +191,9 @@ def _measure(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load().eval()
     model.to(device)
-    scores = score_model(model, tokenizer, test, spec, lambda what, *n: progress(f"{what}, {name} model", *n), drawn)
+    tell = _telling(progress, f"{name} model")
+    scores = score_model(model, tokenizer, test, spec, tell, drawn)
+    others = answer_variants(model, tokenizer, variants, spec, tell)
     answers = scores.answers
     report = ModelReport.model_validate(
         {
@@ -165,7 +210,11 @@ def _measure(
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return _Measured(scores, report)
+    return _Measured(scores, report, others)
+
+
+def _telling(progress: Progress, whose: str) -> Progress:
+    return lambda what, done, total: progress(f"{what}, {whose}", done, total)
 
 
 def _threads(spec: FineTuneJobSpec) -> int:
@@ -256,7 +305,12 @@ def _drawing(spec: FineTuneJobSpec) -> dict[str, int | float | str]:
 
 
 def _lines(
-    test: TestSet, ids: Sequence[str], tuned: _Measured, base: _Measured | None, centring: Centring
+    test: TestSet,
+    ids: Sequence[str],
+    tuned: _Measured,
+    base: _Measured | None,
+    centring: Centring,
+    kinds: Mapping[str, Sequence[str]],
 ) -> Iterator[dict[str, Any]]:
     """The lines of rows.jsonl: what a row is known by, its texts, and each model's answer and scores."""
     models = {"tuned": (tuned.scores, centring), **({"base": (base.scores, Centring())} if base else {})}
@@ -272,6 +326,7 @@ def _lines(
             if scores.losses is not None and tokens is not None:
                 line[name] |= {"negativeLogLikelihood": float(scores.losses[row]), "tokens": int(tokens[row])}
             line[name] |= {m: float(of[row]) for m, of in values[name].items() if not np.isnan(of[row])}
+            line[name] |= {"kind": kinds[name][row]} if name in kinds else {}
         yield line
 
 
