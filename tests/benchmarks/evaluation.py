@@ -4,9 +4,9 @@
 
 All let the same new Llama of 17M parameters answer the same questions of GSM8K (test.jsonl) in fp32, each in a process
 of its own, alternately: ours, `generate` row by row, lm-evaluation-harness's own HFLM (generate_until, batches of the
-same size), and the harness's requests answered by ours. The model's weights are wild and some of its tokens are ends, so that
-answers end at varied places as real ones do, up to 256 tokens. Answers must be the same for all. Memory is what the
-process grew by while it answered, at its peak.
+same size), and the harness's requests answered by ours. The model's weights are wild and some of its tokens are ends,
+so that answers end at varied places as real ones do, up to 256 tokens. Answers must be the same for all. Memory is what
+the process grew by while it answered, at its peak.
 """
 
 import argparse

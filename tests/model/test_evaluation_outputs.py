@@ -253,7 +253,7 @@ def test_the_driver_on_a_cluster_leaves_an_outcome(tokenizer: Tokenizer, tmp_pat
     finally:
         del os.environ["RAY_ADDRESS"]
         ray.shutdown()
-        nodes.shutdown()
+        nodes.shutdown()  # type: ignore[no-untyped-call]
     outcome = read_result(run.evaluation_outcome)
     assert outcome is not None and outcome.attempt == 2 and outcome.evaluation is not None
     assert outcome.evaluation.rows == len(ROWS) and outcome.artifacts.folder == "pvc://runs/run"

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from tunesmith.api.base import Rule, Schema, exactly_one
 from tunesmith.api.dataset import ColumnName
-from tunesmith.api.metric import MetricName
+from tunesmith.api.metric import JUDGE_ANSWERS, NEITHER_IS_BETTER, MetricName
 from tunesmith.api.reward import Template
 from tunesmith.api.source import DATA_SCHEMES, MODEL_SCHEMES, Location, Scheme, Uri, check_uri, cluster_rule
 
@@ -97,6 +97,20 @@ class PromptsSpec(Schema):
     typo_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
     """The share of words with a typo."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="self.templates.size() + self.changes.size() > 0",
+            message="set templates, changes or both",
+            holds=lambda p: bool(p.templates or p.changes),
+        ),
+        Rule(
+            cel="self.changes.all(c, self.changes.exists_one(d, d == c))",
+            message="should name each change once",
+            holds=lambda p: len(set(p.changes)) == len(p.changes),
+            field="changes",
+        ),
+    )
+
 
 class FailuresSpec(Schema):
     """The rows that went wrong, in groups."""
@@ -180,6 +194,20 @@ class EvaluationSpec(Schema):
             field="own",
         ),
         Rule(
+            cel="!has(self.prompts) || (has(self.prompts.metric) ? self.prompts.metric in self.metrics && "
+            f"self.prompts.metric in {list(JUDGE_ANSWERS)} : self.metrics.exists(m, m in {list(JUDGE_ANSWERS)}))",
+            message="should be one of evaluation.metrics that judges each answer, as exactMatch, judge and reward do",
+            holds=lambda e: e.prompts is None or e.prompts_metric is not None,
+            field="prompts.metric",
+        ),
+        Rule(
+            cel="!has(self.failures.metric) || (self.failures.metric in self.metrics && "
+            f"!(self.failures.metric in {sorted(NEITHER_IS_BETTER)}))",
+            message="should be one of evaluation.metrics, of which more or less is good",
+            holds=lambda e: e.failures.metric in (None, *(set(e.metrics) - NEITHER_IS_BETTER)),
+            field="failures.metric",
+        ),
+        Rule(
             cel="!('bertScore' in self.metrics) || has(self.bertScore)",
             message="bertScore needs an encoder: set evaluation.bertScore.source",
             holds=lambda e: "bertScore" not in e.metrics or e.bert_score is not None,
@@ -212,6 +240,13 @@ class EvaluationSpec(Schema):
         """The names of the jobs that the model is compared with."""
         locations = [Location.parse(uri) for uri in self.compare_with]
         return {location.name for location in locations if location.scheme == "job"}
+
+    @property
+    def prompts_metric(self) -> MetricName | None:
+        """What answers to other wordings are judged by; None where nothing that is asked for can."""
+        asked = self.prompts.metric if self.prompts is not None else None
+        fit = [m for m in self.metrics if m in JUDGE_ANSWERS and asked in (None, m)]
+        return fit[0] if fit else None
 
     @property
     def opponents(self) -> tuple[str, ...]:

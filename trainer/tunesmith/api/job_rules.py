@@ -43,6 +43,18 @@ JOB_RULES = (
         field="evaluation.metrics",
     ),
     Rule(
+        cel="!has(self.dataset.columns.messages) || !has(self.evaluation) || !has(self.evaluation.prompts) || "
+        "self.evaluation.prompts.templates.size() == 0",
+        message="conversations have no other templates than the tokenizer's; use changes",
+        holds=lambda s: (
+            s.evaluation is None
+            or s.evaluation.prompts is None
+            or not s.evaluation.prompts.templates
+            or s.dataset.columns.messages is None
+        ),
+        field="evaluation.prompts.templates",
+    ),
+    Rule(
         cel="!has(self.model.config) || self.model.config.architecture == (has(self.objective.maskedLM) ? 'bert' : "
         "has(self.objective.seq2seq) ? 't5' : 'llama')",
         message="should be bert for maskedLM, t5 for seq2seq, and llama for causalLM and instruction",

@@ -13,6 +13,7 @@ from tunesmith.api.explain import explain
 from tunesmith.api.job import FineTuneJob, FineTuneJobSpec
 from tunesmith.api.pipeline import RLHFPipeline, RLHFPipelineSpec, pipeline_place, stage_jobs, stage_spec
 from tunesmith.api.problem import InputError, Problem
+from tunesmith.api.reward import ENDS_IN_RESPONSE, RESPONSE, ends_in_response
 from tunesmith.api.trials import extremes, field_problem, with_values
 
 __all__ = ["InputError", "Problem", "Resource", "Where", "check", "jobs_of", "load_jobs", "load_resources"]
@@ -103,7 +104,7 @@ def check(data: dict[str, Any], where: Where) -> list[Problem]:
     if isinstance(resource, RLHFPipeline):
         found = list(dict.fromkeys(_stage_problems(resource.spec)))
     else:
-        found = list(_search_problems(data, resource.spec))
+        found = [*_search_problems(data, resource.spec), *_wording_problems(resource.spec)]
     return found if where == "local" else [*found, *_cluster_problems(resource, "")]
 
 
@@ -128,6 +129,18 @@ def _search_problems(data: dict[str, Any], spec: FineTuneJobSpec) -> Iterator[Pr
             tried = {**data, "spec": with_values(data["spec"], {parameter.field: value})}
             for problem in check(tried, "local"):
                 yield Problem(f"{value!r} does not go: {problem}", f"{place}.{parameter.kind}")
+
+
+def _wording_problems(spec: FineTuneJobSpec) -> Iterator[Problem]:
+    """What is wrong with the templates of spec.evaluation.prompts, each at its own name."""
+    prompts = spec.evaluation.prompts if spec.evaluation is not None else None
+    encoder = spec.objective.seq2seq is not None
+    for name, template in prompts.templates.items() if prompts is not None else ():
+        place = f"spec.evaluation.prompts.templates.{name}"
+        if encoder and RESPONSE in template:
+            yield Problem(f"should not contain {RESPONSE}: the encoder would read the right answer", place)
+        elif not encoder and not ends_in_response(template):
+            yield Problem(ENDS_IN_RESPONSE.message, place)
 
 
 def _without_status(data: dict[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,8 @@ OF_TEXTS: tuple[MetricName, ...] = (
 """Compare an answer with the right one."""
 OF_ANSWERS: tuple[MetricName, ...] = (*OF_TEXTS, "judge", "answerTokens")
 """Need answers."""
+JUDGE_ANSWERS: tuple[MetricName, ...] = (*OF_TEXTS, "judge", "reward")
+"""Say how good an answer is."""
 OF_REWARD_MODELS: tuple[MetricName, ...] = ("pairAccuracy",)
 """For the objective reward, and no other metric for it."""
 ONLY_OF_POLICIES: tuple[MetricName, ...] = ("reward", "winRate", "divergence")

@@ -8,12 +8,19 @@ from tunesmith.api.base import Rule, Schema, exactly_one
 from tunesmith.api.source import MODEL_SCHEMES, Uri, check_uri, cluster_rule
 
 Template = Annotated[str, Field(min_length=1, max_length=65536)]
+RESPONSE = "{response}"
+
+
+def ends_in_response(template: str) -> bool:
+    """Whether a template has the response once, at its end."""
+    return template.find(RESPONSE) == len(template) - len(RESPONSE) >= 0
+
 
 ENDS_IN_RESPONSE = Rule(
     cel="!has(self.template) || (self.template.endsWith('{response}') && "
     "self.template.indexOf('{response}') == self.template.size() - 10)",
     message="should contain {response} once, at its end: generation stops there",
-    holds=lambda o: o.template is None or o.template.find("{response}") == len(o.template) - 10 >= 0,
+    holds=lambda o: o.template is None or ends_in_response(o.template),
     field="template",
 )
 

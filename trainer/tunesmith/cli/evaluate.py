@@ -39,7 +39,6 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.ray:
         return evaluate_on_ray()
     quiet_libraries()
-    from tunesmith.evaluation.table import evaluation_table
     from tunesmith.launch.folder import open_folder
 
     folder = RunFolder(arguments.folder)
@@ -49,11 +48,22 @@ def main(arguments: argparse.Namespace) -> int:
     with open_folder(folder, job):
         outcome = evaluate_with_progress(job, folder, resolver, console)
     if outcome.evaluation is not None:
-        console.print(evaluation_table(folder))
+        show_evaluation(folder, console)
         console.print(f"rows: {folder.evaluation / 'rows.jsonl'}")
     if outcome.reason != "Succeeded":
         print(f"{job.metadata.name}: {outcome.reason}: {outcome.message}", file=sys.stderr)
     return EXIT_CODES.get(outcome.reason, 1)
+
+
+def show_evaluation(folder: RunFolder, console: Console) -> None:
+    """Prints the evaluation in a run's folder: a table, and what it says of wordings and failures."""
+    from tunesmith.evaluation.highlights import highlights
+    from tunesmith.evaluation.report import read_report
+    from tunesmith.evaluation.table import evaluation_table
+
+    console.print(evaluation_table(folder))
+    for line in highlights(read_report(folder)):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def job_of(folder: RunFolder) -> FineTuneJob:

@@ -13,7 +13,7 @@ from tunesmith.api.load import InputError, Problem, jobs_of, load_resources
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pipeline import RLHFPipeline
 from tunesmith.api.pod import RunFolder
-from tunesmith.cli.evaluate import evaluate_with_progress
+from tunesmith.cli.evaluate import evaluate_with_progress, show_evaluation
 from tunesmith.cli.mounts import add_mount_argument
 from tunesmith.cli.terminal import EXIT_CODES, quiet_libraries
 
@@ -146,11 +146,9 @@ def run_job(
             console.print(trials_table(folder))
         show_findings(read_findings(folder.findings), console)
         if outcome.reason == "Succeeded" and job.spec.evaluation is not None:
-            from tunesmith.evaluation.table import evaluation_table
-
             evaluated = evaluate_with_progress(job, folder, resolver, console)
             if evaluated.evaluation is not None:
-                console.print(evaluation_table(folder))
+                show_evaluation(folder, console)
             if evaluated.reason != "Succeeded":
                 return evaluated
     if outcome.reason == "Succeeded":

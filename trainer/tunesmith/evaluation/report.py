@@ -13,7 +13,7 @@ from tunesmith.api.outcome import EvaluationResult, Interval, MetricResult
 from tunesmith.api.pod import RunFolder
 from tunesmith.evaluation.verdict import Better, Verdict
 
-RESULT_FILE, ROWS_FILE = "result.json", "rows.jsonl"
+RESULT_FILE, ROWS_FILE, PROMPTS_FILE = "result.json", "rows.jsonl", "prompts.jsonl"
 
 _MOST = 64
 """Metrics in a job's status, at most."""
@@ -85,18 +85,29 @@ class VariantReport(Record):
     """Of a template, or the change."""
     kind: Literal["template", "change"]
     template: str | None = None
+    row: int
+    """The number of the first row, counted from 1, whose prompt differs from the job's own; 1 where none does."""
+    own: str
+    """That row's prompt in the job's own wording, as the model saw it."""
     example: str
-    """The first prompt of the test set, as the model saw it."""
+    """And in this one."""
+    changed: int
+    """Rows whose prompt differs; sentences of a prompt that is a single one cannot change places, for one."""
     rows: int
+    """Rows that count."""
     tuned: Interval
-    """The metric."""
+    """The metric, on all of these."""
     base: Interval | None = None
     difference: Interval
     """Of the evaluated model: this prompt - the job's own, paired by row."""
+    corrected_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Of the paired test that both do as well, corrected for all wordings (Holm)."""
     verdict: Verdict = ""
     """What that difference shows."""
-    answer_tokens: Interval
-    """Mean length of the evaluated model's answers."""
+    same_answers: Interval
+    """How often the evaluated model gives the same answer as to the job's own prompt."""
+    answer_tokens: Interval | None = None
+    """Mean length of the evaluated model's answers; none where no prompt left room for one."""
 
 
 class PromptsReport(Record):
@@ -105,8 +116,10 @@ class PromptsReport(Record):
     metric: str
     own: Interval
     """The metric with the job's own prompts."""
-    own_tokens: Interval
-    """Mean length of the answers to these."""
+    base: Interval | None = None
+    """Of the base with these."""
+    own_tokens: Interval | None = None
+    """Mean length of the answers to these; none where no prompt left room for one."""
     variants: list[VariantReport]
     consistency: Interval | None = None
     """How often two wordings get the same answer, over rows and pairs of templates, the job's own included."""
@@ -118,9 +131,12 @@ class FailureGroup(Record):
     by: Literal["kind", "length", "topic"]
     name: str
     rows: int
+    base_rows: int | None = None
+    """How many rows of the base are of this kind."""
     tuned: Interval | None = None
     """The metric on these rows; none where they are too few."""
     base: Interval | None = None
+    """Of the base on the same rows."""
     samples: list[int]
     """Numbers of rows, counted from 1, the worst first."""
 
@@ -129,6 +145,8 @@ class FailuresReport(Record):
     """Where the model is wrong."""
 
     metric: str
+    format: str | None = None
+    """What all right answers look like, where there is such a thing; an answer that does not is of the wrong format."""
     worst: list[int]
     """Numbers of the rows with the worst scores that are not perfect, the worst first."""
     regressed: list[int]
@@ -223,10 +241,19 @@ def _rounded(interval: Interval) -> Interval:
     return Interval(**{name: float(f"{value:.6g}") for name, value in interval})
 
 
-def write_report(folder: RunFolder, report: EvaluationReport, rows: Iterable[dict[str, Any]]) -> None:
-    """Leaves both files, each whole or not at all; result.json comes last."""
+def write_report(
+    folder: RunFolder,
+    report: EvaluationReport,
+    rows: Iterable[dict[str, Any]],
+    prompts: Iterable[dict[str, Any]] = (),
+) -> None:
+    """Leaves the files, each whole or not at all; result.json comes last. Without other wordings, those of an earlier
+    evaluation go."""
     folder.evaluation.mkdir(parents=True, exist_ok=True)
-    _replace(folder.evaluation / ROWS_FILE, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    for name, lines in ((ROWS_FILE, rows), (PROMPTS_FILE, prompts)):
+        _replace(folder.evaluation / name, (json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    if report.prompts is None:
+        (folder.evaluation / PROMPTS_FILE).unlink()
     _replace(folder.evaluation / RESULT_FILE, [report.model_dump_json(indent=1, exclude_none=True) + "\n"])
 
 

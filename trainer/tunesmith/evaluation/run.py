@@ -26,11 +26,13 @@ from tunesmith.data.rows import read_rows
 from tunesmith.evaluation import significance, statistics
 from tunesmith.evaluation.compare import Scored, metric_reports, row_warnings, size_warnings
 from tunesmith.evaluation.earlier import EarlierRun, OwnRows, earlier_scores, made_by, read_earlier_runs, row_ids
+from tunesmith.evaluation.failures import find_failures
 from tunesmith.evaluation.gates import gate_reports
 from tunesmith.evaluation.generate import Answers
 from tunesmith.evaluation.outputs import Outputs, delete_others
 from tunesmith.evaluation.pairs import longer_answer_accuracy, preferred
 from tunesmith.evaluation.policy import Drawn
+from tunesmith.evaluation.prompts import Variant, answer_variants, judge_answers, variants_of
 from tunesmith.evaluation.report import EvaluationReport, ModelReport, write_report
 from tunesmith.evaluation.score import (
     ModelScores,
@@ -41,7 +43,9 @@ from tunesmith.evaluation.score import (
     score_model,
     score_texts,
 )
+from tunesmith.evaluation.statistics import RowScores
 from tunesmith.evaluation.verdict import better_of
+from tunesmith.evaluation.wordings import Wording, lines_of, prompts_report
 from tunesmith.evaluation.work import Crew, Here, RowsFailedError, Source, describe_model, digest, fingerprint
 from tunesmith.models.load import ModelLocation, load_model, load_tokenizer, locate
 from tunesmith.models.reward import Centring, load_reward_model
@@ -125,10 +129,11 @@ def _evaluate(
     tested = OwnRows(row_ids(rows, test.texts, spec), test.texts, test.encoded.tokens if test.encoded else None)
     earlier = read_earlier_runs(evaluation.compare_with, resolver, tested)
 
+    variants = variants_of(rows, spec, tokenizer)
     resolver = resolver.absolute()  # workers may have another working directory
     used: set[Path] = set()
     open_outputs = partial(Outputs, tokenizer=tokenizer, crew=crew, folder=folder.outputs, used=used)
-    score = partial(_measure, open_outputs=open_outputs, test=test, spec=spec, progress=progress)
+    score = partial(_measure, open_outputs=open_outputs, test=test, variants=variants, spec=spec, progress=progress)
     tuned = score(_tuned(folder, location, spec))
     base = None
     if evaluation.compare_with_base:
@@ -136,10 +141,22 @@ def _evaluate(
     if spec.objective.ppo is not None:
         both = tuned.scores, base.scores if base else None
         compare_policies(*both, test, spec, resolver, open_outputs, tokenizer, progress)
-    crew.release()
 
+    models = {"tuned": tuned, **({"base": base} if base else {})}
+    judge = partial(judge_answers, texts=test.texts, spec=spec, resolver=resolver, open_outputs=open_outputs)
+    own, wordings = _wordings(models, variants, evaluation, partial(judge, tokenizer=tokenizer, progress=progress))
+    crew.release()
+    failures = find_failures(rows, test, {n: m.scores for n, m in models.items()}, spec, resolver, progress)
     report = _report(job, evaluation, test, tuned, base, tested, earlier)
-    write_report(folder, report, _lines(test, tested.ids, tuned, base, Centring.read(folder.model)))
+    metric = str(evaluation.prompts_metric)
+    more = {
+        "prompts": prompts_report(metric, [t["prompt"] for t in test.texts], own, variants, wordings) if own else None,
+        "failures": failures.report if failures else None,
+    }
+    report = report.model_copy(update=more)
+    kinds = failures.kinds if failures else {}
+    lines = _lines(test, tested.ids, tuned, base, Centring.read(folder.model), kinds)
+    write_report(folder, report, lines, lines_of(metric, variants, wordings, _answer))
     delete_others(folder.outputs, used)
     return report
 
@@ -156,6 +173,26 @@ def _tuned(folder: RunFolder, location: ModelLocation, spec: FineTuneJobSpec) ->
     location = ModelLocation(str(Path(location.name).absolute()))
     source = Source("tuned", digest(fingerprint(location)), partial(_tuned_model, location, spec))
     return _Candidate(source, str(folder.model))
+
+
+def _wordings(
+    models: Mapping[str, "_Measured"],
+    variants: Sequence[Variant],
+    evaluation: EvaluationSpec,
+    judge: Callable[[str, Sequence[Answers], Sequence[Sequence[int]]], list[RowScores]],
+) -> tuple[Wording | None, list[Wording]]:
+    """The answers to the job's own prompts and to the others, judged; nothing where no others are asked for."""
+    metric = evaluation.prompts_metric
+    if not variants or metric is None:
+        return None, []
+    answers = {name: model.scores.answers for name, model in models.items() if model.scores.answers is not None}
+    own = Wording(answers, {name: models[name].scores.metrics[metric] for name in answers})
+    found = []
+    for number, variant in enumerate(variants):
+        given = {name: models[name].variants[number] for name in answers}
+        scores = judge(metric, list(given.values()), variant.prompts)
+        found.append(Wording(given, dict(zip(given, scores, strict=True))))
+    return own, found
 
 
 def _tuned_model(location: ModelLocation, spec: FineTuneJobSpec) -> PreTrainedModel:
@@ -180,12 +217,15 @@ def _base(
 class _Measured:
     scores: ModelScores
     report: ModelReport
+    variants: list[Answers]
+    """Answers to each of the other wordings."""
 
 
 def _measure(
     candidate: _Candidate,
     open_outputs: Callable[[Source], Outputs],
     test: TestSet,
+    variants: Sequence[Variant],
     spec: FineTuneJobSpec,
     progress: Progress,
     drawn: Drawn | None = None,
@@ -194,7 +234,9 @@ def _measure(
     started = time.monotonic()
     outputs = open_outputs(candidate.source)
     name = candidate.source.name
-    scores = score_model(outputs, test, spec, lambda what, *n: progress(f"{what}, {name} model", *n), drawn)
+    tell = _telling(progress, f"{name} model")
+    scores = score_model(outputs, test, spec, tell, drawn)
+    others = answer_variants(outputs, variants, spec, tell)
     kind = outputs.of(describe_model())[0][0]
     answers = scores.answers
     report = ModelReport.model_validate(
@@ -208,7 +250,11 @@ def _measure(
             "seconds": round(time.monotonic() - started, 3),
         }
     )
-    return _Measured(scores, report)
+    return _Measured(scores, report, others)
+
+
+def _telling(progress: Progress, whose: str) -> Progress:
+    return lambda what, done, total: progress(f"{what}, {whose}", done, total)
 
 
 def _threads(spec: FineTuneJobSpec) -> int:
@@ -299,7 +345,12 @@ def _drawing(spec: FineTuneJobSpec) -> dict[str, int | float | str]:
 
 
 def _lines(
-    test: TestSet, ids: Sequence[str], tuned: _Measured, base: _Measured | None, centring: Centring
+    test: TestSet,
+    ids: Sequence[str],
+    tuned: _Measured,
+    base: _Measured | None,
+    centring: Centring,
+    kinds: Mapping[str, Sequence[str]],
 ) -> Iterator[dict[str, Any]]:
     """The lines of rows.jsonl: what a row is known by, its texts, and each model's answer and scores."""
     models = {"tuned": (tuned.scores, centring), **({"base": (base.scores, Centring())} if base else {})}
@@ -315,6 +366,7 @@ def _lines(
             if scores.losses is not None and tokens is not None:
                 line[name] |= {"negativeLogLikelihood": float(scores.losses[row]), "tokens": int(tokens[row])}
             line[name] |= {m: float(of[row]) for m, of in values[name].items() if not np.isnan(of[row])}
+            line[name] |= {"kind": kinds[name][row]} if name in kinds else {}
         yield line
 
 
