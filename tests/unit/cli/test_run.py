@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.api.invalid import VALID, VALID_PIPELINE, changed
+from tunesmith.api.evaluation import EvaluationSpec
 from tunesmith.api.load import InputError, load_jobs
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import RunFolder
@@ -34,6 +35,15 @@ def test_a_job_comes_after_the_one_whose_model_it_starts_from(
     models: dict[str, str], order: list[str], tmp_path: Path
 ) -> None:
     assert [job.metadata.name for job in in_order(load_jobs(file_of(tmp_path, **models)))] == order
+
+
+def test_a_job_comes_after_those_that_it_is_compared_with(tmp_path: Path) -> None:
+    """And may be compared with what it was itself."""
+    jobs = load_jobs(file_of(tmp_path, a="hf://acme/tiny", b="hf://acme/tiny", c="hf://acme/tiny"))
+    evaluation = EvaluationSpec.model_validate({"compareWith": ["job://c", "job://a", "job://elsewhere", "runs/b"]})
+    spec = jobs[0].spec.model_copy(update={"evaluation": evaluation})
+    compared = jobs[0].model_copy(update={"spec": spec})
+    assert [job.metadata.name for job in in_order([compared, *jobs[1:]])] == ["b", "c", "a"]
 
 
 @pytest.mark.parametrize("models", [{"a": "job://b", "b": "job://a"}, {"a": "job://a", "b": "job://a"}])
