@@ -16,8 +16,8 @@ CONFIDENCE = 0.95
 FEWEST_ROWS = 6
 """With fewer rows no difference can be shown at 95%: that all n rows agree happens by chance once in 2^(n-1) times."""
 
-_CHUNK = 10_000_000
-"""Rows drawn at once; bounds the memory to some 250 MB."""
+_CHUNK = 5_000_000
+"""Rows drawn at once; bounds the memory to some 200 MB."""
 
 
 @dataclass(frozen=True)
