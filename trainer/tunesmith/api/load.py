@@ -13,6 +13,7 @@ from tunesmith.api.explain import explain
 from tunesmith.api.job import FineTuneJob, FineTuneJobSpec
 from tunesmith.api.pipeline import RLHFPipeline, RLHFPipelineSpec, pipeline_place, stage_jobs, stage_spec
 from tunesmith.api.problem import InputError, Problem
+from tunesmith.api.training import TrainingSpec
 from tunesmith.api.trials import extremes, field_problem, with_values
 
 __all__ = ["InputError", "Problem", "Resource", "Where", "check", "jobs_of", "load_jobs", "load_resources"]
@@ -103,7 +104,7 @@ def check(data: dict[str, Any], where: Where) -> list[Problem]:
     if isinstance(resource, RLHFPipeline):
         found = list(dict.fromkeys(_stage_problems(resource.spec)))
     else:
-        found = list(_search_problems(data, resource.spec))
+        found = [*_search_problems(data, resource.spec), *_idle_problems(resource.spec)]
     return found if where == "local" else [*found, *_cluster_problems(resource, "")]
 
 
@@ -128,6 +129,17 @@ def _search_problems(data: dict[str, Any], spec: FineTuneJobSpec) -> Iterator[Pr
             tried = {**data, "spec": with_values(data["spec"], {parameter.field: value})}
             for problem in check(tried, "local"):
                 yield Problem(f"{value!r} does not go: {problem}", f"{place}.{parameter.kind}")
+
+
+def _idle_problems(spec: FineTuneJobSpec) -> Iterator[Problem]:
+    """What is set for a training that there is none of."""
+    if spec.trains:
+        return
+    used, given, default = ("max_length", "seed"), spec.training, TrainingSpec()
+    for name, info in TrainingSpec.model_fields.items():
+        if name not in used and getattr(given, name) != getattr(default, name):
+            text = "nothing is trained: an evaluation alone uses only maxLength and seed of it"
+            yield Problem(text, f"spec.training.{info.alias or name}")
 
 
 def _without_status(data: dict[str, Any]) -> dict[str, Any]:
