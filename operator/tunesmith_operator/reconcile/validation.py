@@ -143,6 +143,8 @@ def _run_of(place: str, name: str, job: Job, seen: Observed, settings: Settings)
     """The run folder of a job that was evaluated; it may have failed at its gates since."""
     if (record := newest_config_map(job, seen.config_maps)) is not None and name in record.runs:
         return record.runs[name]
+    if name == job.name:
+        return Obstacle("ComparedWithItself", f"{place} is this job: name another one", final=True)
     other = seen.jobs.get(name)
     if other is None or other["metadata"].get("deletionTimestamp"):
         text = f"waits for FineTuneJob {name}, which is not there: create it, or correct {place}"
