@@ -111,9 +111,9 @@ def test_an_evaluation_alone_ends_at_its_deadline_and_goes_with_its_ttl() -> Non
 
 def test_what_changes_after_a_failed_evaluation_mends_nothing() -> None:
     """It had begun; a spec that never started may be mended."""
-    world = alone().looks().ends("evaluation", outcome("InvalidInput", None), attempt=1).looks()
-    assert world.spec(suspend=False).looks().phase == "Failed"
-    assert world.message("Failed") == "it says why"
+    world = alone(activeDeadlineSeconds=60).looks().later(61).looks()
+    assert world.spec(activeDeadlineSeconds=600).looks().phase == "Failed"
+    assert world.created.count("Job tune-evaluation") == 1
 
 
 GATED: dict[str, Callable[[], World]] = {
