@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from tunesmith.api.job import IMMUTABLE_FIELDS, FineTuneJobSpec
@@ -43,24 +43,43 @@ class Job:
         """The name of the attempt's ConfigMap and RayJob."""
         return child_name(self.name, str(number))
 
-    @property
-    def evaluation_name(self) -> str:
-        """The name of the evaluation's Job."""
-        return child_name(self.name, "evaluation")
+    def evaluation_name(self, try_: int = 1) -> str:
+        """The name of the evaluation's ConfigMap, and of its Job or RayJob."""
+        return child_name(self.name, "evaluation" if try_ == 1 else f"evaluation-{try_}")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One attempt, with all that its objects are built from."""
+    """One attempt, or one try of the evaluation, with all that its objects are built from."""
 
     job: Job
     attempt: int
+    """Its number; tries of the evaluation are counted on from the attempts."""
     overrides: Overrides
     folder: str
     """The run's folder, as pvc://CLAIM/NAMESPACE/NAME-UID8."""
     models: Mapping[str, Model]
     """The models that it reads, by their address in the spec."""
     image: str
+    runs: Mapping[str, Model] = field(default_factory=dict)
+    """The run folders of the jobs that the evaluation compares with, by their name."""
+    metric_modules: tuple[str, ...] = ()
+    """Where own metrics may come from."""
+    evaluation: int = 0
+    """Which try of the evaluation this is, counted from 1; 0 for an attempt."""
+
+    @property
+    def name(self) -> str:
+        """The name of its ConfigMap and of its RayJob or Job."""
+        return self.job.evaluation_name(self.evaluation) if self.evaluation else self.job.attempt_name(self.attempt)
+
+    @property
+    def workers(self) -> int:
+        """How many workers it has. A search has as many for each trial that trains at the same time."""
+        spec = self.job.spec
+        if self.evaluation:
+            return spec.evaluation.workers if spec.evaluation is not None else 1
+        return spec.scaling.workers * (spec.search.concurrency if spec.search is not None else 1)
 
     @property
     def storage_claim(self) -> str:
@@ -69,7 +88,7 @@ class Run:
     @property
     def claims(self) -> dict[str, bool]:
         """The claims that the pods mount, and whether only to read."""
-        models = self.models.values()
+        models = [*self.models.values(), *self.runs.values()]
         sources = [*data_sources(self.job.spec), *(model.source for model in models)]
         locations = [Location.parse(source) for source in sources]
         read = {location.name for location in locations if location.scheme == "pvc"}
@@ -84,8 +103,13 @@ class Run:
 
 
 def data_sources(spec: FineTuneJobSpec) -> list[str]:
-    """The addresses of all data sets of a job."""
-    return [part.source for part in spec.dataset.sources.values() if part.source is not None]
+    """The addresses of all that a job reads and that is no model: data sets, tasks, run folders to compare with."""
+    found = [part.source for part in spec.dataset.sources.values() if part.source is not None]
+    if spec.evaluation is not None:
+        found += spec.evaluation.compare_with
+        if spec.evaluation.harness is not None and spec.evaluation.harness.folder is not None:
+            found.append(spec.evaluation.harness.folder)
+    return found
 
 
 def spec_hash(spec: FineTuneJobSpec) -> str:

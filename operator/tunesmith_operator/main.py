@@ -1,7 +1,7 @@
 """The entry point: settings from the environment and the command line, then the operator until it is told to stop.
 
-Each setting of `Settings` is --its-name or TUNESMITH_ITS_NAME; the command line wins. namespaces is a list with commas,
-head and submitter are CPU,MEMORY as in 1,4Gi.
+Each setting of `Settings` is --its-name or TUNESMITH_ITS_NAME; the command line wins. namespaces and metric_modules are
+lists with commas, head and submitter are CPU,MEMORY as in 1,4Gi.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tunesmith.api.quantity import parse_quantity
 from tunesmith_operator.client import Client, RateLimit
 from tunesmith_operator.controller import Controller
 from tunesmith_operator.kinds import Kind
-from tunesmith_operator.metrics import JobsByPhase
+from tunesmith_operator.metrics import Evaluations, JobsByPhase
 from tunesmith_operator.progress import ProgressReader
 from tunesmith_operator.resync import KubeRayArrivedError, Resync
 from tunesmith_operator.server import serve
@@ -65,7 +65,7 @@ def parse_settings(arguments: Sequence[str] | None, environment: Mapping[str, st
 
 
 def _converter(setting: Field[Any]) -> Any:
-    def namespaces(text: str) -> tuple[str, ...]:
+    def names(text: str) -> tuple[str, ...]:
         return tuple(filter(None, (part.strip() for part in text.split(","))))
 
     def resources(text: str) -> PodResources:
@@ -73,8 +73,8 @@ def _converter(setting: Field[Any]) -> Any:
         parse_quantity(cpu), parse_quantity(memory)
         return PodResources(cpu, memory)
 
-    if setting.name == "namespaces":
-        return namespaces
+    if setting.type == tuple[str, ...]:
+        return names
     return resources if setting.type is PodResources else setting.type
 
 
@@ -87,6 +87,7 @@ async def run(settings: Settings) -> None:
         progress = ProgressReader(pods, settings.progress_seconds, queue.add)
         controller = Controller(client, store, queue, progress, settings, lambda: datetime.now(UTC))
         REGISTRY.register(JobsByPhase(store.phases))
+        REGISTRY.register(Evaluations(store.evaluations))
 
         def trouble() -> str:
             waited = queue.oldest_wait()

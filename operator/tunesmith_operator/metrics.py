@@ -1,13 +1,15 @@
 """The operator's own metrics."""
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from tunesmith_operator.kinds import JOBS
+from tunesmith_operator.store import Key
 
 _RUNS = (30, 60, 300, 900, 3600, 3 * 3600, 12 * 3600, 24 * 3600, 3 * 24 * 3600, 7 * 24 * 3600)
 
@@ -30,6 +32,29 @@ JOB_SECONDS = Histogram(
 )
 RETRIES = Counter("tunesmith_operator_retries", "Attempts that follow a failed one, by how that ended.", ["reason"])
 REPAIRS = Counter("tunesmith_operator_watch_repairs", "Objects that the watches had missed, found by the resync.")
+
+
+_MOST_METRICS = 32
+"""Of one job; each is two series at most."""
+
+
+class Evaluations(Collector):
+    """The figures of evaluations when it is asked; they go with their job."""
+
+    def __init__(self, evaluations: Callable[[], Iterable[tuple[Key, Mapping[str, Any]]]]) -> None:
+        self._evaluations = evaluations
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        labels = ["namespace", "name", "kind", "metric", "model"]
+        text = "What an evaluation measured, of the evaluated model and of the one that training started from."
+        values = GaugeMetricFamily("tunesmith_evaluation", text, labels=labels)
+        for key, evaluation in self._evaluations():
+            for metric in evaluation.get("metrics", [])[:_MOST_METRICS]:
+                for model in ("tuned", "base"):
+                    if model in metric:
+                        about = [key.namespace, key.name, key.kind, metric["name"], model]
+                        values.add_metric(about, metric[model]["value"])
+        yield values
 
 
 class JobsByPhase(Collector):

@@ -12,6 +12,7 @@ from tunesmith_operator.names import (
     COMPONENT_LABEL,
     CONTENT_HASH,
     MODELS,
+    RUNS,
     SPEC_HASH,
 )
 
@@ -52,6 +53,8 @@ class ConfigMap:
     content_hash: str
     models: Mapping[str, Model]
     """The models of other jobs by their address in the spec."""
+    runs: Mapping[str, Model]
+    """The run folders of other jobs by the job's name."""
 
 
 @dataclass(frozen=True)
@@ -184,11 +187,13 @@ def config_map(body: Object) -> ConfigMap:
         meta=_meta(body),
         spec_hash=notes.get(SPEC_HASH, ""),
         content_hash=notes.get(CONTENT_HASH, ""),
-        models={
-            address: Model(model["source"], tuple(model["claims"]))
-            for address, model in json.loads(notes.get(MODELS, "{}")).items()
-        },
+        models=_models(notes.get(MODELS, "{}")),
+        runs=_models(notes.get(RUNS, "{}")),
     )
+
+
+def _models(text: str) -> dict[str, Model]:
+    return {key: Model(model["source"], tuple(model["claims"])) for key, model in json.loads(text).items()}
 
 
 def ray_job(body: Object) -> RayJob:

@@ -23,6 +23,8 @@ class Settings:
     """When the trainer image is pulled, for jobs that do not say."""
     storage_claim: str = ""
     """The PersistentVolumeClaim of jobs that name no storage."""
+    metric_modules: tuple[str, ...] = ()
+    """The modules that metrics of evaluation.own may come from, each with what is below it; none without any."""
     ray_version: str = "2.60.0"
     """The version of Ray in the trainer image, for KubeRay."""
     head: PodResources = field(default_factory=lambda: PodResources("1", "4Gi"))

@@ -62,6 +62,14 @@ class Store:
             for body in owners.values():
                 yield kind, (body.get("status") or {}).get("phase", "Pending")
 
+    def evaluations(self) -> Iterator[tuple[Key, Object]]:
+        """The evaluation in the status of each job and pipeline that has one."""
+        for (kind, namespace), owners in self._owners.items():
+            for name, body in owners.items():
+                found = (body.get("status") or {}).get("evaluation")
+                if found:
+                    yield Key(namespace, name, kind), found
+
     def children(self, uid: str, kind: Kind) -> Mapping[str, Any]:
         """A job's children of a kind by name."""
         return dict(self._children.get(uid, {}).get(kind.name, {}))
@@ -150,14 +158,19 @@ def _pipeline(body: Object) -> set[Key]:
 
 
 def _model_jobs(body: Object) -> set[Key]:
-    """The jobs whose models this one reads; those of a pipeline wait themselves."""
+    """The jobs whose models or evaluations this one reads; those of a pipeline wait themselves."""
     if body["kind"] != JOBS.name:
         return set()
-    spec = body["spec"]
-    terms = spec.get("objective", {}).get("ppo", {}).get("reward", ())
-    sources = [part.get("source", "") for part in (spec.get("model", {}), *(term.get("model", {}) for term in terms))]
-    names = [source.removeprefix("job://") for source in sources if source.startswith("job://")]
-    return {Key(body["metadata"]["namespace"], name) for name in names}
+    return {Key(body["metadata"]["namespace"], name) for name in _jobs_named(body["spec"])}
+
+
+def _jobs_named(value: Any) -> Iterator[str]:
+    """Every job://NAME in a spec."""
+    if isinstance(value, str) and value.startswith("job://"):
+        yield value.removeprefix("job://")
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _jobs_named(inner)
 
 
 def _newer(version: str, than: str) -> bool:

@@ -23,3 +23,15 @@ def variation(file: str, name: str, **changes: Any) -> Object:
     for part, fields in changes.items():
         job["spec"][part] = job["spec"].get(part, {}) | fields if isinstance(fields, dict) else fields
     return job
+
+
+def evaluation_sample(job: str, name: str = "", **evaluation: Any) -> Object:
+    """A job of the sample evaluation.yaml, small enough for two cores, with other settings of its evaluation."""
+    file = SAMPLES.parent / "evaluation.yaml"
+    found: Object = next(
+        each for each in yaml.safe_load_all(file.read_text(encoding="utf-8")) if each["metadata"]["name"] == job
+    )
+    found["metadata"]["name"] = name or job
+    found["spec"]["scaling"] = {"resources": {"cpu": "200m", "memory": "2Gi"}}
+    found["spec"]["evaluation"] |= evaluation
+    return found

@@ -24,6 +24,7 @@ CHART = ROOT / "charts" / "tunesmith"
 EVERYTHING = {
     "settings": {"namespaces": ["team-a", "team-b"], "storageClaim": "runs"},
     "podMonitors": {"enabled": True, "labels": {"release": "prometheus"}},
+    "evaluation": {"metricModules": ["acme.metrics", "ours"]},
     "imagePullSecrets": [{"name": "registry"}],
     "nodeSelector": {"kubernetes.io/os": "linux"},
     "tolerations": [{"key": "control", "operator": "Exists"}],
@@ -69,6 +70,7 @@ def test_helm_lint_finds_nothing(values: Object) -> None:
         pytest.param({"settings": {"burst": "many"}}, "burst", id="a wrong type"),
         pytest.param({"settings": {"namespaces": ["Team A"]}}, "namespaces", id="a name that is none"),
         pytest.param({"podMonitors": {"interval": "often"}}, "interval", id="a time that is none"),
+        pytest.param({"evaluation": {"metricModules": ["a b"]}}, "metricModules", id="a module that is none"),
     ],
 )
 def test_wrong_values_are_refused_by_name(values: Object, said: str) -> None:

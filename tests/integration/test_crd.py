@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.tools.build import build
-from tests.unit.api.invalid import PIPELINES, SPECS, VALID, VALID_PIPELINE, Invalid, changed
+from tests.unit.api.invalid import PIPELINES, SPECS, VALID, VALID_EVALUATION, VALID_PIPELINE, Invalid, changed
 from tunesmith.api.job import FineTuneJobSpec
 
 from .controlplane import ControlPlane
@@ -37,7 +37,8 @@ def started(kube: Kube, namespace: str) -> Object:
     """A job that has had its first attempt."""
     create(kube, job(VALID, namespace))
     attempt = {"number": 1, "rayJob": "sums-1", "startTime": "2030-01-01T00:00:00Z"}
-    return kube.patch_status(API, "FineTuneJob", "sums", {"attempts": [attempt]}, namespace)
+    status = {"attempts": [attempt], "startTime": attempt["startTime"]}
+    return kube.patch_status(API, "FineTuneJob", "sums", status, namespace)
 
 
 @pytest.mark.parametrize("case", [*SPECS, *PIPELINES], ids=lambda case: case.story)
@@ -74,6 +75,16 @@ def test_what_a_run_means_is_fixed_once_it_has_started(field: str, change: Any, 
         kube.patch(API, "FineTuneJob", "sums", {"spec": {field: change}}, namespace)
     assert f"spec.{field}: " in refused.value.message
     assert "cannot change once the job has started: make a new job" in refused.value.message
+
+
+def test_an_evaluation_alone_is_fixed_once_it_has_started(kube: Kube, namespace: str) -> None:
+    made = create(kube, job(VALID_EVALUATION, namespace))
+    assert (made["spec"]["objective"], made["spec"]["method"]) == ({}, {}), "what rules look at is there"
+    kube.patch(API, "FineTuneJob", "judged", {"spec": {"training": {"maxLength": 64}}}, namespace)
+    kube.patch_status(API, "FineTuneJob", "judged", {"startTime": "2030-01-01T00:00:00Z"}, namespace)
+    kube.patch(API, "FineTuneJob", "judged", {"spec": {"suspend": True}}, namespace)
+    with pytest.raises(KubeError, match="cannot change once the job has started"):
+        kube.patch(API, "FineTuneJob", "judged", {"spec": {"training": {"maxLength": 128}}}, namespace)
 
 
 def test_everything_may_change_before_the_start(kube: Kube, namespace: str) -> None:

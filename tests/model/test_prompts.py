@@ -38,6 +38,7 @@ def test_gradients_are_those_of_a_plain_computation(method: dict[str, Any], rows
     """A padded batch through the objective, and row by row through the bare model, with the trained part in front."""
     spec = job_of(rows, base=base, method=method).spec
     tokenizer = load_tokenizer(ModelLocation(str(base)))
+    assert spec.dataset.train is not None
     data = encode(read_rows(spec.dataset.train, Resolver(), "spec.dataset.train"), spec, tokenizer)
     model: Any = trainable_model(spec, Resolver(), tokenizer)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}

@@ -19,6 +19,8 @@ class Resolver:
     """What relative paths start from: the folder of the job's file."""
     runs: Path = Path("runs")
     """Where the runs of other jobs are, by name."""
+    folders: Mapping[str, str] = field(default_factory=dict)
+    """In a pod, where they are instead: the address of each run's folder by the job's name."""
     in_pod: bool = False
     """Whether claims are mounted below `mount_root`, as the operator does it."""
     mount_root: Path = Path(MOUNT_ROOT)
@@ -51,6 +53,8 @@ class Resolver:
         """
         if location.scheme != "job":
             return self.path(location, place)
+        if location.name in self.folders:
+            return self.path(Location.parse(self.folders[location.name]), place)
         folder = self.runs / location.name
         if not folder.exists():
             raise InputError(Problem(f"job {location.name} has left no run in {folder}; run it first", place))

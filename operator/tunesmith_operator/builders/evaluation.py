@@ -1,4 +1,4 @@
-"""The Job that evaluates a trained model."""
+"""The Job that evaluates a model, where one worker does it."""
 
 from typing import Any
 
@@ -19,6 +19,6 @@ def evaluation_job(run: Run, settings: Settings) -> dict[str, Any]:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(run, run.job.evaluation_name),
+        "metadata": metadata(run, run.name),
         "spec": {"backoffLimit": _RETRIES, "podFailurePolicy": {"rules": [evicted]}, "template": template},
     }

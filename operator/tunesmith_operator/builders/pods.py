@@ -128,7 +128,7 @@ def _volumes(run: Run) -> list[dict[str, Any]]:
     ]
     data = [{"name": f"data-{index}", "configMap": {"name": name}} for index, name in enumerate(run.config_maps)]
     return [
-        {"name": "config", "configMap": {"name": run.job.attempt_name(run.attempt)}},
+        {"name": "config", "configMap": {"name": run.name}},
         {"name": "tmp", "emptyDir": {}},
         {"name": "home", "emptyDir": {}},
         {"name": "shared-memory", "emptyDir": {"medium": "Memory"} | ({"sizeLimit": size} if size else {})},

@@ -1,9 +1,9 @@
-"""The RayJob of an attempt."""
+"""The RayJob of an attempt, or of an evaluation with several workers."""
 
 import math
 from typing import Any
 
-from tunesmith.api.pod import SUBMIT_COMMAND, TRAIN_COMMAND
+from tunesmith.api.pod import EVALUATE_ON_RAY_COMMAND, SUBMIT_COMMAND, TRAIN_COMMAND
 from tunesmith.api.quantity import parse_quantity
 from tunesmith_operator.builders.common import metadata
 from tunesmith_operator.builders.pods import fixed_resources, pod_template, worker_resources
@@ -20,12 +20,11 @@ _HEAD_PORTS = [{"name": "gcs-server", "containerPort": 6379}, {"name": "dashboar
 
 
 def ray_job(run: Run, settings: Settings) -> dict[str, Any]:
-    """A RayJob that trains once; what follows a failure is the operator's to decide."""
-    name = run.job.attempt_name(run.attempt)
-    meta = metadata(run, name)
+    """A RayJob that trains or evaluates once; what follows a failure is the operator's to decide."""
+    meta = metadata(run, run.name)
     spec: dict[str, Any] = {
-        "jobId": name,
-        "entrypoint": TRAIN_COMMAND,
+        "jobId": run.name,
+        "entrypoint": EVALUATE_ON_RAY_COMMAND if run.evaluation else TRAIN_COMMAND,
         "submissionMode": "K8sJobMode",
         "submitterConfig": {"backoffLimit": _SUBMITTER_RETRIES},
         "submitterPodTemplate": _submitter(run, settings),
@@ -41,10 +40,8 @@ def ray_job(run: Run, settings: Settings) -> dict[str, Any]:
 
 
 def _cluster(run: Run, settings: Settings) -> dict[str, Any]:
-    """With one worker the head is that worker; with more it runs none. A search has as many for each trial that trains
-    at the same time."""
-    search = run.job.spec.search
-    workers = run.job.spec.scaling.workers * (search.concurrency if search is not None else 1)
+    """With one worker the head is that worker; with more it runs none."""
+    workers, trains = run.workers, not run.evaluation
     if workers == 1:
         template = pod_template(run, settings, "head", worker_resources(run), metrics=True)
         template["spec"]["containers"][0]["ports"] += _HEAD_PORTS
@@ -58,7 +55,7 @@ def _cluster(run: Run, settings: Settings) -> dict[str, Any]:
         "minReplicas": workers,
         "maxReplicas": workers,
         "rayStartParams": _worker_params(run),
-        "template": pod_template(run, settings, "worker", worker_resources(run), metrics=True),
+        "template": pod_template(run, settings, "worker", worker_resources(run), metrics=trains),
     }
     return {
         "rayVersion": settings.ray_version,

@@ -23,7 +23,7 @@ def reconcile(seen: Observed, settings: Settings) -> Plan:
         return Plan()
     status = JobStatus.model_validate(seen.body.get("status") or {})
     decision = Decision(status, meta["generation"], seen.now)
-    if decision.over and (status.attempts or status.observed_generation == meta["generation"]):
+    if decision.over and (decision.started or status.observed_generation == meta["generation"]):
         _wind_down(seen, status, decision)
         return decision.plan()
     decision.drop("Failed")  # a spec that never started may be mended
@@ -39,14 +39,14 @@ def _valid_job(seen: Observed, decision: Decision) -> Job | None:
         job = Job.parse(seen.body)
     except ValidationError:
         job = None
-    if job is not None and decision.attempts:
+    if job is not None and decision.started:
         return job  # it was checked when it began
     problems = check(dict(seen.body), "cluster")
     if not problems:
         return job
     text = "; ".join(map(str, problems))
     decision.set("Validated", "False", "InvalidSpec", text)
-    if not decision.attempts:
+    if not decision.started:
         decision.fail("InvalidSpec", text)
     return None
 
@@ -56,20 +56,21 @@ def _run(job: Job, seen: Observed, decision: Decision, settings: Settings) -> No
     if decision.over:
         pass
     elif job.spec.suspend:
-        text = "spec.suspend is set; unset it to go on from the last checkpoint"
+        where = " from the last checkpoint" if job.spec.trains else ""
+        text = f"spec.suspend is set; unset it to go on{where}"
         decision.set("Suspended", "True", "Suspended", text, tell="Normal", key=str(len(decision.attempts)))
     else:
         if decision.is_true("Suspended"):
             decision.set("Suspended", "False", "Resumed")
         if attempts.running(decision) is not None:
             attempts.watch(job, seen, decision, settings)
-        elif not decision.is_true("Trained"):
+        elif job.spec.trains and not decision.is_true("Trained"):
             attempts.start(job, seen, decision, settings)
         elif job.spec.evaluation is not None:
             active = attempts.active_seconds(job, seen, decision)
             evaluation.proceed(job, seen, decision, settings, active)
         else:
-            evaluation.complete(decision)
+            evaluation.complete(job, decision)
     _clean_up(job, seen, decision)
 
 
@@ -77,7 +78,7 @@ def _clean_up(job: Job, seen: Observed, decision: Decision) -> None:
     """Frees what no attempt needs any more, after the status has said why."""
     current = attempts.running(decision)
     stopped = job.spec.suspend or decision.over
-    last = decision.attempts[-1].number if decision.attempts else 0
+    last = decision.evaluation_number - 1  # those of an evaluation that goes on are counted from there
     for ray_job in seen.ray_jobs.values():
         number = ray_job.meta.attempt
         mine = ray_job.meta.owner == job.uid and ray_job.meta.deleted is None and not ray_job.finished

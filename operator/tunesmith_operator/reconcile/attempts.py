@@ -209,7 +209,7 @@ def _must_wait(
         text = f"{', '.join(changed)} changed after the start, so the run cannot go on: make a new job"
         decision.fail("SpecChanged", text)
         return True
-    if left := _left_behind(job, last.number, seen):
+    if left := left_behind(job, last.number, seen):
         decision.set("Running", "False", "Releasing", f"waits until {left} of attempt {last.number} is gone")
         decision.again_in(settings.recheck_seconds)
         return True
@@ -225,7 +225,7 @@ def _must_wait(
     return True
 
 
-def _left_behind(job: Job, number: int, seen: Observed) -> str:
+def left_behind(job: Job, number: int, seen: Observed) -> str:
     for ray_job_ in seen.ray_jobs.values():
         former = ray_job_.meta.attempt <= number or ray_job_.meta.deleted is not None
         if ray_job_.meta.owner == job.uid and former and not ray_job_.finished:
@@ -235,6 +235,12 @@ def _left_behind(job: Job, number: int, seen: Observed) -> str:
         if pod.component in diagnosis.TRAINING and pod.meta.attempt <= number and not pod.over and not overdue:
             return f"pod {pod.meta.name}"
     return ""
+
+
+def pin(run: Run, decision: Decision) -> None:
+    """Fixes what the job means from its start on, and where its results are."""
+    decision.artifacts = Artifacts(folder=run.folder)
+    decision.spec_hash = identity_hash(run.job.spec)
 
 
 def _create(run: Run, seen: Observed, decision: Decision, settings: Settings) -> None:
@@ -256,8 +262,7 @@ def _create(run: Run, seen: Observed, decision: Decision, settings: Settings) ->
     if run.attempt == 1:
         sizing.warn(job, seen, decision)
     if decision.artifacts is None:
-        decision.artifacts = Artifacts(folder=run.folder)
-        decision.spec_hash = identity_hash(job.spec)
+        pin(run, decision)
     text = f"attempt {run.attempt} runs as RayJob {name}"
     decision.tell("AttemptStarted", text, warning=False, key=str(run.attempt))
     _report_start(job, decision)

@@ -51,6 +51,8 @@ class Decision:
         self.artifacts: Artifacts | None = status.artifacts
         self.evaluation: EvaluationResult | None = status.evaluation
         self.spec_hash = status.spec_hash
+        self.start_time = status.start_time
+        self.evaluation_retries = status.evaluation_retries
         self.poll: tuple[str, ...] = ()
         self.delete_itself = False
         self._lookups: list[Reference] = []
@@ -67,6 +69,21 @@ class Decision:
     def over(self) -> bool:
         """Whether the job has succeeded or failed for good."""
         return self.is_true("Complete") or self.is_true("Failed")
+
+    @property
+    def started(self) -> bool:
+        """Whether an attempt was made, or the evaluation begun where nothing is trained."""
+        return bool(self.attempts) or self.start_time is not None
+
+    @property
+    def evaluation_try(self) -> int:
+        """Which try of the evaluation is next or running, counted from 1."""
+        return 1 + (self.evaluation_retries or 0)
+
+    @property
+    def evaluation_number(self) -> int:
+        """The number of that try's objects: tries are counted on from the attempts."""
+        return (self.attempts[-1].number if self.attempts else 0) + self.evaluation_try
 
     def set(
         self,
@@ -152,7 +169,8 @@ class Decision:
             attempts=_newest(self.attempts),
             artifacts=self.artifacts,
             evaluation=self.evaluation,
-            start_time=self._before.start_time or (self.attempts[0].start_time if self.attempts else None),
+            evaluation_retries=self.evaluation_retries,
+            start_time=self.start_time or (self.attempts[0].start_time if self.attempts else None),
             completion_time=ended if self.over else None,
             spec_hash=self.spec_hash,
         )
@@ -167,15 +185,17 @@ class Decision:
             return "Failed", message("Failed")
         if self.is_true("Suspended"):
             return "Suspended", message("Suspended")
-        if self.is_true("Trained"):
-            return "Evaluating", message("Evaluated")
+        if self.is_true("Trained") or ("Evaluated" in self._conditions and self.started):
+            queued = "Evaluated" in self._conditions and self._conditions["Evaluated"].reason == "Queued"
+            return "Queued" if queued else "Evaluating", message("Evaluated")
         if self.is_true("Running"):
             return "Training", message("Running") or message("Validated")
         running = self._conditions.get("Running")
         if running is not None and running.reason == "Queued":
             return "Queued", running.message
         started = bool(self.attempts) and self.attempts[-1].end_time is None
-        return "Starting" if started else "Pending", message("Validated") or message("Running")
+        said = message("Validated") or message("Running") or message("Evaluated")
+        return "Starting" if started else "Pending", said
 
 
 def _newest(attempts: list[Attempt]) -> list[Attempt]:

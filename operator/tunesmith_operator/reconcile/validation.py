@@ -24,8 +24,16 @@ class Obstacle:
     """It will not pass."""
 
 
-def plan_run(job: Job, number: int, overrides: Overrides, seen: Observed, settings: Settings) -> Run | Obstacle:
-    """The attempt as it would run, from the spec, the settings and what earlier attempts have fixed."""
+def plan_run(
+    job: Job, number: int, overrides: Overrides, seen: Observed, settings: Settings, evaluation: int = 0
+) -> Run | Obstacle:
+    """The attempt as it would run, from the spec, the settings and what earlier attempts have fixed.
+
+    Args:
+        evaluation: which try of the evaluation it is, counted from 1; 0 for an attempt.
+    """
+    if (refused := _foreign_metric(job, settings)) is not None:
+        return refused
     image = job.spec.runtime.image or settings.image
     if not image:
         return Obstacle("MissingImage", "set spec.runtime.image: the operator has no default for it")
@@ -33,11 +41,27 @@ def plan_run(job: Job, number: int, overrides: Overrides, seen: Observed, settin
     if folder is None:
         return Obstacle("MissingStorage", "set spec.storage: the operator has no default claim for it")
     found = {place: _model(place, job, seen, settings) for place in job.spec.model_sources}
-    obstacles = [each for each in found.values() if isinstance(each, Obstacle)]
+    compared = {name: _run_of(place, name, job, seen, settings) for place, name in _compared_jobs(job).items()}
+    obstacles = [each for each in (*found.values(), *compared.values()) if isinstance(each, Obstacle)]
     if obstacles:
         return next((obstacle for obstacle in obstacles if obstacle.final), obstacles[0])
     models = {job.spec.model_sources[place]: each for place, each in found.items() if isinstance(each, Model)}
-    return Run(job, number, overrides, folder, models, image)
+    runs = {name: each for name, each in compared.items() if isinstance(each, Model)}
+    return Run(job, number, overrides, folder, models, image, runs, settings.metric_modules, evaluation)
+
+
+def _foreign_metric(job: Job, settings: Settings) -> Obstacle | None:
+    """A metric of the user's whose module is not allowed here: its code would run in the pods."""
+    for index, metric in enumerate(job.spec.evaluation.own if job.spec.evaluation is not None else ()):
+        module = metric.function.partition(":")[0]
+        if not any(module == allowed or module.startswith(f"{allowed}.") for allowed in settings.metric_modules):
+            listing = ", ".join(settings.metric_modules) or "none"
+            text = (
+                f"spec.evaluation.own[{index}].function: module {module} is not allowed here (allowed: {listing}); ask "
+                "whoever runs the operator to add it to evaluation.metricModules of the chart"
+            )
+            return Obstacle("MetricNotAllowed", text, final=True)
+    return None
 
 
 def missing(run: Run, seen: Observed, decision: Decision) -> Obstacle | None:
@@ -106,6 +130,37 @@ def _model(place: str, job: Job, seen: Observed, settings: Settings) -> Model | 
     if conditions.get("Complete") != "True" or folder is None:
         return Obstacle("WaitingForJob", f"waits until FineTuneJob {name} is complete", waiting=True)
     return Model(f"{folder}/model", tuple(sorted(set(_claims_behind(name, seen, settings, set())))))
+
+
+def _compared_jobs(job: Job) -> dict[str, str]:
+    """The names of the jobs that the evaluation compares with, by the field."""
+    compared = job.spec.evaluation.compare_with if job.spec.evaluation is not None else ()
+    locations = {f"spec.evaluation.compareWith[{i}]": Location.parse(uri) for i, uri in enumerate(compared)}
+    return {place: location.name for place, location in locations.items() if location.scheme == "job"}
+
+
+def _run_of(place: str, name: str, job: Job, seen: Observed, settings: Settings) -> Model | Obstacle:
+    """The run folder of a job that was evaluated; it may have failed at its gates since."""
+    if (record := newest_config_map(job, seen.config_maps)) is not None and name in record.runs:
+        return record.runs[name]
+    if name == job.name:
+        return Obstacle("ComparedWithItself", f"{place} is this job: name another one", final=True)
+    other = seen.jobs.get(name)
+    if other is None or other["metadata"].get("deletionTimestamp"):
+        text = f"waits for FineTuneJob {name}, which is not there: create it, or correct {place}"
+        return Obstacle("WaitingForJob", text, waiting=True)
+    status = other.get("status") or {}
+    conditions = {c["type"]: c["status"] for c in status.get("conditions", ())}
+    folder = _pinned_folder(other)
+    if status.get("evaluation") and folder is not None:
+        return Model(folder, (Location.parse(folder).name,))
+    if conditions.get("Failed") == "True":
+        text = f"FineTuneJob {name} ({place}) has failed before it was evaluated: make a new one, then this one again"
+        return Obstacle("ComparedJobFailed", text, final=True)
+    if conditions.get("Complete") == "True":
+        text = f"FineTuneJob {name} ({place}) has no evaluation: evaluate its model in another job"
+        return Obstacle("ComparedJobNotEvaluated", text, final=True)
+    return Obstacle("WaitingForJob", f"waits until FineTuneJob {name} ({place}) is evaluated", waiting=True)
 
 
 def _claims_behind(name: str, seen: Observed, settings: Settings, visited: set[str]) -> Iterator[str]:

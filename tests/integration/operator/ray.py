@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from tunesmith.api.outcome import EvaluationResult, Interval, MetricResult, Outcome
+from tunesmith.api.pod import EVALUATE_ON_RAY_COMMAND
 
 from ..kube import Kube, KubeError, Object
 
@@ -36,6 +37,16 @@ def fine_tune_job(name: str, namespace: str, **spec: Any) -> Object:
     }
     meta = {"name": name, "namespace": namespace}
     return {"apiVersion": JOB[0], "kind": JOB[1], "metadata": meta, "spec": whole | spec}
+
+
+def evaluation_alone(name: str, namespace: str, workers: int) -> Object:
+    """A job that trains nothing."""
+    spec = {
+        "model": {"source": "hf://org/model"},
+        "dataset": {"test": {"source": "hf://org/data", "split": "test"}},
+        "evaluation": {"metrics": ["perplexity"], "workers": workers, "gates": [{"metric": "perplexity", "atMost": 1}]},
+    }
+    return {"apiVersion": JOB[0], "kind": JOB[1], "metadata": {"name": name, "namespace": namespace}, "spec": spec}
 
 
 def rlhf_pipeline(name: str, namespace: str, **spec: Any) -> Object:
@@ -78,6 +89,13 @@ def out_of_memory_first(attempt: int) -> Outcome:
     return Outcome(reason="OutOfMemory", message="no room", attempt=attempt) if attempt == 1 else succeeded(attempt)
 
 
+def lost_once_then_a_failed_gate(attempt: int) -> Outcome:
+    """An evaluation whose first try loses its node, and whose second measures too little."""
+    if attempt == 1:
+        return Outcome(reason="WorkerLost", message="a node went away", attempt=attempt)
+    return Outcome(reason="GateFailed", message="perplexity is 2, but should be at most 1", evaluation=RESULT)
+
+
 class Ray:
     """Takes every job of a namespace one step further each time it is asked; what it does depends on nothing but what
     it sees.
@@ -105,7 +123,7 @@ class Ray:
                 self.train(job)
             elif self._stops_before == "the outcome":
                 continue
-            elif status["jobStatus"] == "RUNNING" and self._is_training(job):
+            elif status["jobStatus"] == "RUNNING" and (is_evaluation(job) or self._is_training(job)):
                 labels = job["metadata"]["labels"]
                 attempt = int(labels["tunesmith.dev/attempt"])
                 fails = labels["tunesmith.dev/job"] in self._hopeless
@@ -178,6 +196,11 @@ class Ray:
         except KubeError as error:
             if error.status != 404:
                 raise
+
+
+def is_evaluation(job: Object) -> bool:
+    """Whether a RayJob evaluates."""
+    return bool(job["spec"]["entrypoint"] == EVALUATE_ON_RAY_COMMAND)
 
 
 def told(kube: Kube, namespace: str, job: str) -> list[str]:

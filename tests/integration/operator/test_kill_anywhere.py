@@ -8,7 +8,19 @@ from typing import Any
 
 from ..kube import Kube, Object, eventually
 from .proxy import Proxy
-from .ray import JOB, RAY, Ray, children, fine_tune_job, out_of_memory_first, run_config, succeeded, told
+from .ray import (
+    JOB,
+    RAY,
+    Ray,
+    children,
+    evaluation_alone,
+    fine_tune_job,
+    lost_once_then_a_failed_gate,
+    out_of_memory_first,
+    run_config,
+    succeeded,
+    told,
+)
 from .running import Operator
 
 NAME = "tune"
@@ -45,15 +57,19 @@ def timeless(value: Any) -> Any:
     return [timeless(each) for each in value] if isinstance(value, list) else value
 
 
-def story(kube: Kube, namespace: str, ray: Ray) -> dict[str, Any]:
-    """Runs one job to its end; returns all that is left of it."""
+def story(kube: Kube, namespace: str, ray: Ray, second: str = f"{NAME}-2") -> dict[str, Any]:
+    """Runs one job to its end; returns all that is left of it.
+
+    Args:
+        second: the ConfigMap of the second attempt, or of the second try of the evaluation.
+    """
     job = play(kube, namespace, ray, is_over)
     uid = job["metadata"]["uid"]
     left = {
         "status": timeless(job["status"]),
         "children": children(kube, namespace, uid),
         "events": told(kube, namespace, NAME),
-        "second attempt": run_config(kube, namespace, f"{NAME}-2")["overrides"],
+        "second attempt": run_config(kube, namespace, second)["overrides"],
     }
     kube.delete(*JOB, NAME, namespace)
     eventually(lambda: not any(children(kube, namespace, uid).values()), "the garbage collector")
@@ -72,18 +88,52 @@ def test_every_write_may_be_the_last(kube: Kube, namespace: str, operator: Opera
     assert [attempt["reason"] for attempt in undisturbed["status"]["attempts"]] == ["OutOfMemory", "Succeeded"]
     assert undisturbed["second attempt"]["microBatchSize"] == 4
 
+    def again() -> dict[str, Any]:
+        kube.create(fine_tune_job(NAME, namespace))
+        run_to_its_end(kube, namespace, operator, ray)
+        return story(kube, namespace, ray)
+
+    assert writes_survived(operator, proxy, again, undisturbed) > 12, proxy.writes
+
+
+def test_every_write_of_an_evaluation_alone_may_be_the_last(
+    kube: Kube, namespace: str, operator: Operator, proxy: Proxy
+) -> None:
+    """Two workers that are lost once, and a gate that is not met."""
+    ray, second = Ray(kube, namespace, lost_once_then_a_failed_gate), f"{NAME}-evaluation-2"
+    operator.start(**PATIENT).wait_until_healthy()
+
+    def again() -> dict[str, Any]:
+        kube.create(evaluation_alone(NAME, namespace, workers=2))
+        run_to_its_end(kube, namespace, operator, ray)
+        return story(kube, namespace, ray, second)
+
+    undisturbed = again()
+    status = undisturbed["status"]
+    assert (status["phase"], status["evaluationRetries"]) == ("Failed", 1)
+    assert "perplexity is 2, but should be at most 1" in status["message"]
+    assert status["evaluation"]["metrics"][0]["tuned"]["value"] == 2
+    assert undisturbed["events"] == ["EvaluationLost", "EvaluationStarted", "Failed", "GateFailed"]
+    assert writes_survived(operator, proxy, again, undisturbed) > 8, proxy.writes
+
+
+def writes_survived(operator: Operator, proxy: Proxy, again: Callable[[], Any], undisturbed: Any) -> int:
+    """Tells the story again and again, each time killing the operator one write later; returns how many there are."""
     for number in itertools.count(1):
         proxy.writes.clear()
         killed = kill_after(number, operator, proxy)
-        kube.create(fine_tune_job(NAME, namespace))
-        for _ in revivals(operator):
-            if kube.get(*JOB, NAME, namespace).get("status", {}).get("completionTime"):
-                break
-            ray.step()
-        assert story(kube, namespace, ray) == undisturbed, f"killed after write {number}: {proxy.writes}"
+        assert again() == undisturbed, f"killed after write {number}: {proxy.writes}"
         if not killed.is_set():
             break  # the story has fewer writes
-    assert number > 12, proxy.writes
+    return number
+
+
+def run_to_its_end(kube: Kube, namespace: str, operator: Operator, ray: Ray) -> None:
+    """Plays Ray until the job has ended, starting the operator again whenever it was killed."""
+    for _ in revivals(operator):
+        if kube.get(*JOB, NAME, namespace).get("status", {}).get("completionTime"):
+            return
+        ray.step()
 
 
 def kill_after(number: int, operator: Operator, proxy: Proxy) -> threading.Event:

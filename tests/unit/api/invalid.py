@@ -7,6 +7,7 @@ import yaml
 
 HERE = Path(__file__).parent
 VALID = (HERE / "valid.yaml").read_text()
+VALID_EVALUATION = (HERE / "valid_evaluation.yaml").read_text()
 VALID_PIPELINE = (HERE / "valid_pipeline.yaml").read_text()
 
 
@@ -43,7 +44,7 @@ def _read(name: str, valid: str = VALID) -> list[Invalid]:
     return [Invalid(**case, valid=valid) for case in yaml.safe_load((HERE / name).read_text())]
 
 
-SPECS = _read("refused.yaml")
+SPECS = [*_read("refused.yaml"), *_read("refused_evaluation.yaml", VALID_EVALUATION)]
 """Specs that both `tunesmith validate` and the API server refuse."""
 PIPELINES = _read("refused_pipeline.yaml", VALID_PIPELINE)
 """Pipelines that both refuse."""

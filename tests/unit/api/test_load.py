@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.api.invalid import OFFLINE, PIPELINES, SPECS, VALID, VALID_PIPELINE, Invalid, changed
+from tests.unit.api.invalid import OFFLINE, PIPELINES, SPECS, VALID, VALID_EVALUATION, VALID_PIPELINE, Invalid, changed
 from tunesmith.api.load import InputError, load_jobs, load_resources
 
 
@@ -85,6 +85,7 @@ def test_two_jobs_of_one_name(file: Callable[[str], Path]) -> None:
 
 def test_a_local_path_is_fine_for_a_local_run(file: Callable[[str], Path]) -> None:
     (job,) = load_jobs(file(changed({"hf://acme/sums": "rows.jsonl"})), "local")
+    assert job.spec.dataset.train is not None
     assert job.spec.dataset.train.source == "rows.jsonl"
 
 
@@ -116,3 +117,22 @@ def test_a_job_of_the_name_of_a_stage(file: Callable[[str], Path]) -> None:
     text = f"{VALID_PIPELINE}---\n{changed({'name: sums': 'name: helpful-sft'})}"
     with pytest.raises(InputError, match=r"^job\.yaml: metadata\.name: 'helpful-sft' is the name of two jobs$"):
         load_jobs(file(text))
+
+
+def test_an_evaluation_alone_is_a_job(file: Callable[[str], Path]) -> None:
+    (job,) = load_jobs(file(VALID_EVALUATION), "cluster")
+    assert not job.spec.trains
+    assert job.spec.model_sources == {"spec.model.source": "hf://acme/tiny"}
+
+
+def test_an_evaluation_alone_has_no_settings_of_a_training(file: Callable[[str], Path]) -> None:
+    text = changed({"  evaluation:\n": "  training: {epochs: 3, maxLength: 99}\n  evaluation:\n"}, VALID_EVALUATION)
+    with pytest.raises(InputError, match=r"^job\.yaml:10: spec\.training\.epochs: nothing is trained: an evaluation"):
+        load_jobs(file(text))
+
+
+def test_what_an_evaluation_compares_with_is_reachable_from_the_cluster(file: Callable[[str], Path]) -> None:
+    path = file(changed({"job://sums": "runs/sums"}, VALID_EVALUATION))
+    assert len(load_jobs(path, "local")) == 1
+    with pytest.raises(InputError, match=r"spec\.evaluation\.compareWith: should name jobs \(job://NAME\)"):
+        load_jobs(path, "cluster")

@@ -71,3 +71,13 @@ def test_a_pipeline_is_estimated_stage_by_stage(tmp_path: Path, capsys: pytest.C
     printed = capsys.readouterr().out
     for stage in ("sft", "reward", "ppo"):
         assert f"helpful-{stage}: GPU memory of each worker" in printed
+
+
+def test_an_evaluation_alone_has_no_training_to_estimate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alone = job("judged", "{source: hf://acme/tiny}").replace("  objective: {causalLM: {}}\n", "")
+    alone = alone.replace("  method: {full: {}}\n", "").replace("  training: {microBatchSize: 16}\n", "")
+    alone = alone.replace("train:", "test:") + "  evaluation: {metrics: [perplexity]}\n"
+    assert main(["estimate", "-f", write(tmp_path, alone, job())]) == 0
+    printed = capsys.readouterr().out
+    assert "judged: trains nothing" in printed
+    assert "fits in" in printed, "the other job is estimated all the same"

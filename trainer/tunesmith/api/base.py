@@ -83,6 +83,15 @@ class Record(Schema):
     model_config = ConfigDict(validate_by_name=True, extra="ignore")
 
 
+def at_most_one(*fields: str) -> Rule:
+    """The rule that no two of these optional fields are set; takes names as in YAML."""
+    return Rule(
+        cel=f"[{', '.join(f'has(self.{field})' for field in fields)}].filter(x, x).size() <= 1",
+        message=f"set exactly one of {', '.join(fields)}",
+        holds=lambda value: len(value.members_present() & set(fields)) <= 1,
+    )
+
+
 def exactly_one(*fields: str) -> Rule:
     """The rule that one of these optional fields is set and the others are not; takes names as in YAML."""
     listing = ", ".join(fields)
@@ -95,7 +104,14 @@ def exactly_one(*fields: str) -> Rule:
 
 
 class OneOf(Schema):
-    """A choice by member name: exactly one field is set."""
+    """A choice by member name: exactly one field is set, or none where that means something."""
+
+    may_be_empty: ClassVar[bool] = False
+
+    @property
+    def is_set(self) -> bool:
+        """Whether a member is set."""
+        return bool(self.members_present())
 
     @property
     def chosen(self) -> str:
@@ -105,5 +121,6 @@ class OneOf(Schema):
 
     @classmethod
     def all_rules(cls) -> Iterator[Rule]:
-        yield exactly_one(*(field.alias or name for name, field in cls.model_fields.items()))
+        members = [field.alias or name for name, field in cls.model_fields.items()]
+        yield at_most_one(*members) if cls.may_be_empty else exactly_one(*members)
         yield from super().all_rules()

@@ -20,7 +20,7 @@ from tunesmith.api.structural import structural_schema, validation
 
 def fine_tune_job_crd() -> dict[str, Any]:
     """The CRD of FineTuneJob, as data."""
-    started = "has(oldSelf.status) && has(oldSelf.status.attempts) && oldSelf.status.attempts.size() > 0"
+    started = "has(oldSelf.status) && has(oldSelf.status.startTime)"
     message = "cannot change once the job has started: make a new job"
     immutable = [
         validation(f"!({started}) || {_same(FineTuneJobSpec, field)}", message, f"spec.{field}")
@@ -36,6 +36,8 @@ def fine_tune_job_crd() -> dict[str, Any]:
         _column("Age", "date", ".metadata.creationTimestamp"),
         _column("Tokens/s", "number", ".status.progress.tokensPerSecond", wide=True),
         _column("Left", "integer", ".status.progress.remainingSeconds", "Seconds to the end.", wide=True),
+        _column("Metric", "string", ".status.evaluation.metrics[0].name", "The first of the evaluation.", wide=True),
+        _column("Value", "number", ".status.evaluation.metrics[0].tuned.value", "That of the metric.", wide=True),
         _column("Attempts", "integer", ".status.attempts[-1:].number", wide=True),
         _column("Message", "string", ".status.message", wide=True),
     ]

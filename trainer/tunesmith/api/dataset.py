@@ -131,12 +131,12 @@ class Columns(Schema):
 class DatasetSpec(Schema):
     """The data."""
 
-    train: TrainSource
-    """The rows to learn from."""
+    train: TrainSource | None = None
+    """The rows to learn from; not for an evaluation alone."""
     validation: Validation | None = None
     """Rows to watch the loss on during training."""
     test: DataSource | None = None
-    """Rows for the evaluation after training; never seen before it."""
+    """Rows for the evaluation; never seen before it."""
     columns: Columns = Columns()
     """Which columns play which part."""
     deduplicate: bool = True
@@ -146,6 +146,8 @@ class DatasetSpec(Schema):
     @property
     def train_sources(self) -> dict[str, DataSource]:
         """The sets to learn from, by their field: one, or those of a mixture."""
+        if self.train is None:
+            return {}
         if self.train.mixture is None:
             return {"spec.dataset.train": self.train}
         return {f"spec.dataset.train.mixture[{i}]": part for i, part in enumerate(self.train.mixture)}
@@ -153,7 +155,8 @@ class DatasetSpec(Schema):
     @property
     def train_weights(self) -> tuple[float, ...]:
         """The weight of each of them."""
-        return tuple(part.weight for part in self.train.mixture) if self.train.mixture is not None else (1.0,)
+        mixture = self.train.mixture if self.train is not None else None
+        return tuple(part.weight for part in mixture) if mixture is not None else (1.0,)
 
     @property
     def sources(self) -> dict[str, DataSource]:

@@ -233,6 +233,13 @@ class EvaluationSpec(Schema):
             holds=lambda e: all(g.not_worse_than in (None, *e.opponents) for g in e.gates),
             field="gates",
         ),
+        Rule(
+            cel="self.compareWith.all(u, u.matches('^(job|pvc)://'))",
+            message="should name jobs (job://NAME) in the cluster; folders of this machine go with `tunesmith run`",
+            holds=lambda e: all(Location.parse(uri).scheme in ("job", "pvc") for uri in e.compare_with),
+            field="compareWith",
+            where="cluster",
+        ),
     )
 
     @property
@@ -247,6 +254,16 @@ class EvaluationSpec(Schema):
         asked = self.prompts.metric if self.prompts is not None else None
         fit = [m for m in self.metrics if m in JUDGE_ANSWERS and asked in (None, m)]
         return fit[0] if fit else None
+
+    @property
+    def model_sources(self) -> dict[str, str]:
+        """The addresses of the models that judge, by their field."""
+        encoder = self.failures.encoder
+        return {
+            **({"judge.source": self.judge.source} if self.judge is not None else {}),
+            **({"bertScore.source": self.bert_score.source} if self.bert_score is not None else {}),
+            **({"failures.encoder.source": encoder.source} if encoder is not None else {}),
+        }
 
     @property
     def opponents(self) -> tuple[str, ...]:

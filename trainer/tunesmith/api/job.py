@@ -8,6 +8,7 @@ from tunesmith.api.base import API_VERSION, Rule, Schema
 from tunesmith.api.cluster import RuntimeSpec, ScalingSpec, StorageSpec
 from tunesmith.api.dataset import DatasetSpec
 from tunesmith.api.evaluation import EvaluationSpec
+from tunesmith.api.evaluation_rules import EVALUATION_RULES
 from tunesmith.api.job_rules import JOB_RULES
 from tunesmith.api.method import Method
 from tunesmith.api.model import ModelSpec
@@ -37,16 +38,17 @@ class ObjectMeta(Schema):
 
 
 class FineTuneJobSpec(Schema):
-    """Which model is tuned on which data, how, on what, and how the result is judged."""
+    """Which model is tuned on which data, how, on what, and how the result is judged. Without objective and method
+    nothing is trained: the model is evaluated as it is."""
 
     model: ModelSpec
-    """The model to start from."""
+    """The model to start from, or the one to be evaluated."""
     dataset: DatasetSpec
     """The data."""
-    objective: Objective
-    """What the model learns."""
-    method: Method
-    """Which weights are trained."""
+    objective: Objective = Objective()
+    """What the model learns; without it nothing is trained."""
+    method: Method = Method()
+    """Which weights are trained; goes with objective."""
     training: TrainingSpec = TrainingSpec()
     """The optimisation."""
     search: SearchSpec | None = None
@@ -73,13 +75,21 @@ class FineTuneJobSpec(Schema):
     managed_by: Annotated[str, Field(max_length=317)] | None = None
     """Another controller's name: this operator then leaves the job alone."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (*JOB_RULES, *PREFERENCE_RULES)
+    rules: ClassVar[tuple[Rule, ...]] = (*EVALUATION_RULES, *JOB_RULES, *PREFERENCE_RULES)
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained; if not, model.source is evaluated as it is."""
+        return self.objective.is_set
 
     @property
     def model_sources(self) -> dict[str, str]:
-        """The addresses of all models that are read, by their field: where training starts from, and reward models."""
+        """The addresses of all models that are read, by their field: where training starts from, reward models, and
+        what the evaluation judges by."""
         terms = self.objective.ppo.reward if self.objective.ppo is not None else []
         found = {f"spec.objective.ppo.reward[{i}].model.source": t.model.source for i, t in enumerate(terms) if t.model}
+        judging = self.evaluation.model_sources if self.evaluation is not None else {}
+        found |= {f"spec.evaluation.{field}": uri for field, uri in judging.items()}
         return {place: uri for place, uri in {"spec.model.source": self.model.source, **found}.items() if uri}
 
     @property
@@ -105,7 +115,7 @@ IMMUTABLE_FIELDS = ("model", "dataset", "objective", "method", "training", "sear
 
 
 class FineTuneJob(Schema):
-    """A fine-tuning job: from a model and data to a tuned, evaluated model."""
+    """A fine-tuning job: from a model and data to a tuned, evaluated model; or the evaluation of a model alone."""
 
     api_version: Literal["tunesmith.dev/v1alpha1"] = API_VERSION  # type: ignore[assignment]  # the same string
     kind: Literal["FineTuneJob"] = "FineTuneJob"

@@ -1,14 +1,7 @@
 """What the parts of a FineTuneJob's spec demand of each other."""
 
-from typing import Any
-
 from tunesmith.api.base import Rule
-from tunesmith.api.metric import OF_ANSWERS
-
-
-def _asks_answers(evaluation: Any) -> bool:
-    return bool(evaluation.prompts or evaluation.own or not set(OF_ANSWERS).isdisjoint(evaluation.metrics))
-
+from tunesmith.api.evaluation_rules import TRAINS
 
 JOB_RULES = (
     Rule(
@@ -28,33 +21,6 @@ JOB_RULES = (
         field="training.maxLength",
     ),
     Rule(
-        cel="!has(self.evaluation) || has(self.dataset.test)",
-        message="evaluation needs dataset.test",
-        holds=lambda s: s.evaluation is None or s.dataset.test is not None,
-    ),
-    Rule(
-        cel="!has(self.evaluation) || has(self.objective.instruction) || has(self.objective.ppo) || "
-        "(has(self.objective.seq2seq) && !has(self.objective.seq2seq.spanCorruption)) || "
-        f"(self.evaluation.metrics.all(m, !(m in {list(OF_ANSWERS)})) && !has(self.evaluation.prompts) && "
-        "self.evaluation.own.size() == 0)",
-        message="only loss and perplexity go without objective.instruction, seq2seq or ppo: there are no answers to "
-        "compare otherwise",
-        holds=lambda s: s.evaluation is None or s.objective.answers or not _asks_answers(s.evaluation),
-        field="evaluation.metrics",
-    ),
-    Rule(
-        cel="!has(self.dataset.columns.messages) || !has(self.evaluation) || !has(self.evaluation.prompts) || "
-        "self.evaluation.prompts.templates.size() == 0",
-        message="conversations have no other templates than the tokenizer's; use changes",
-        holds=lambda s: (
-            s.evaluation is None
-            or s.evaluation.prompts is None
-            or not s.evaluation.prompts.templates
-            or s.dataset.columns.messages is None
-        ),
-        field="evaluation.prompts.templates",
-    ),
-    Rule(
         cel="!has(self.model.config) || self.model.config.architecture == (has(self.objective.maskedLM) ? 'bert' : "
         "has(self.objective.seq2seq) ? 't5' : 'llama')",
         message="should be bert for maskedLM, t5 for seq2seq, and llama for causalLM and instruction",
@@ -69,11 +35,13 @@ JOB_RULES = (
     ),
     Rule(
         cel="!has(self.dataset.columns.messages) || "
-        "(has(self.objective.instruction) && !has(self.objective.instruction.template))",
+        "(has(self.objective.instruction) && !has(self.objective.instruction.template)) || "
+        f"(!{TRAINS} && has(self.evaluation) && !has(self.evaluation.template))",
         message="conversations need objective.instruction without a template: they take the chat template's form",
         holds=lambda s: (
             s.dataset.columns.messages is None
             or (s.objective.instruction is not None and s.objective.instruction.template is None)
+            or (not s.trains and s.evaluation is not None and s.evaluation.template is None)
         ),
         field="dataset.columns.messages",
     ),

@@ -14,6 +14,7 @@ from tunesmith.api.job import FineTuneJob, FineTuneJobSpec
 from tunesmith.api.pipeline import RLHFPipeline, RLHFPipelineSpec, pipeline_place, stage_jobs, stage_spec
 from tunesmith.api.problem import InputError, Problem
 from tunesmith.api.reward import ENDS_IN_RESPONSE, RESPONSE, ends_in_response
+from tunesmith.api.training import TrainingSpec
 from tunesmith.api.trials import extremes, field_problem, with_values
 
 __all__ = ["InputError", "Problem", "Resource", "Where", "check", "jobs_of", "load_jobs", "load_resources"]
@@ -104,7 +105,11 @@ def check(data: dict[str, Any], where: Where) -> list[Problem]:
     if isinstance(resource, RLHFPipeline):
         found = list(dict.fromkeys(_stage_problems(resource.spec)))
     else:
-        found = [*_search_problems(data, resource.spec), *_wording_problems(resource.spec)]
+        found = [
+            *_search_problems(data, resource.spec),
+            *_wording_problems(resource.spec),
+            *_idle_problems(resource.spec),
+        ]
     return found if where == "local" else [*found, *_cluster_problems(resource, "")]
 
 
@@ -141,6 +146,17 @@ def _wording_problems(spec: FineTuneJobSpec) -> Iterator[Problem]:
             yield Problem(f"should not contain {RESPONSE}: the encoder would read the right answer", place)
         elif not encoder and not ends_in_response(template):
             yield Problem(ENDS_IN_RESPONSE.message, place)
+
+
+def _idle_problems(spec: FineTuneJobSpec) -> Iterator[Problem]:
+    """What is set for a training that there is none of."""
+    if spec.trains:
+        return
+    used, given, default = ("max_length", "seed"), spec.training, TrainingSpec()
+    for name, info in TrainingSpec.model_fields.items():
+        if name not in used and getattr(given, name) != getattr(default, name):
+            text = "nothing is trained: an evaluation alone uses only maxLength and seed of it"
+            yield Problem(text, f"spec.training.{info.alias or name}")
 
 
 def _without_status(data: dict[str, Any]) -> dict[str, Any]:

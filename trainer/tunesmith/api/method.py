@@ -101,7 +101,9 @@ class PTuningMethod(Schema):
 
 
 class Method(OneOf):
-    """Which weights are trained: exactly one of the members."""
+    """Which weights are trained: exactly one of the members; none where nothing is trained."""
+
+    may_be_empty: ClassVar[bool] = True
 
     full: FullMethod | None = None
     """All weights."""

@@ -64,7 +64,9 @@ class Instruction(Schema):
 
 
 class Objective(OneOf):
-    """What the model learns: exactly one of the members."""
+    """What the model learns: exactly one of the members; none where nothing is trained."""
+
+    may_be_empty: ClassVar[bool] = True
 
     causal_lm: CausalLM | None = Field(default=None, alias="causalLM")
     """Next-token prediction over whole texts."""

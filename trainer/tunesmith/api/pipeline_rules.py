@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 from tunesmith.api.base import Rule
+from tunesmith.api.evaluation_rules import TRAINS
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.pipeline import STAGES, StageName
 
@@ -42,6 +43,7 @@ def _translated(stage: StageName, rule: Rule) -> str | None:
 
 def _translations(stage: StageName) -> Iterator[tuple[str, str]]:
     """Patterns and what they become, in their order."""
+    yield re.escape(TRAINS), "true"
     objective = _OBJECTIVES[stage]
     if stage == "ppo":  # where a term names no source, the job's has one
         yield r"self\.objective\.ppo\.reward\.all\(.*\)$", "true"

@@ -37,6 +37,10 @@ class RunConfig(Record):
     """The run's folder, as pvc://CLAIM/NAMESPACE/NAME-UID8."""
     overrides: Overrides = Overrides()
     """What this attempt changes in the spec."""
+    runs: dict[str, str] = {}
+    """The run folders of the jobs in evaluation.compareWith by the job's name, as pvc://CLAIM/PATH."""
+    metric_modules: list[str] = []
+    """The modules that own metrics (evaluation.own) may come from, each with what is below it."""
     phase: Literal["train", "evaluate"] = "train"
     """What a RayJob's submitter runs on Ray: TRAIN_COMMAND or EVALUATE_ON_RAY_COMMAND."""
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tunesmith.api.base import Rule
+from tunesmith.api.evaluation_rules import TRAINS
 from tunesmith.api.metric import OF_ANSWERS, OF_REWARD_MODELS, ONLY_OF_POLICIES
 
 _OF_POLICIES = (*OF_ANSWERS, *ONLY_OF_POLICIES)
@@ -15,6 +16,8 @@ def _preference(spec: Any) -> bool:
 
 def _metrics_fit(spec: Any) -> bool:
     asked = set(spec.evaluation.metrics) if spec.evaluation is not None else set()
+    if not spec.trains:
+        return True
     if spec.objective.reward is not None:
         return asked <= set(OF_REWARD_MODELS)
     return asked <= set(_OF_POLICIES) if spec.objective.ppo is not None else asked.isdisjoint(_OF_NO_OTHER)
@@ -52,11 +55,12 @@ PREFERENCE_RULES = (
         field="training.quantizationAware",
     ),
     Rule(
-        cel="has(self.objective.reward) || (!has(self.dataset.columns.margin) && !has(self.dataset.columns.ranking) && "
-        "!has(self.dataset.columns.rating))",
+        cel=f"has(self.objective.reward) || !{TRAINS} || (!has(self.dataset.columns.margin) && "
+        "!has(self.dataset.columns.ranking) && !has(self.dataset.columns.rating))",
         message="margin, ranking and rating go with objective.reward",
         holds=lambda s: (
             s.objective.reward is not None
+            or not s.trains
             or s.dataset.columns.members_present().isdisjoint({"margin", "ranking", "rating"})
         ),
         field="dataset.columns",
@@ -104,7 +108,7 @@ PREFERENCE_RULES = (
         field="objective.ppo.miniBatches",
     ),
     Rule(
-        cel="!has(self.evaluation) || (has(self.objective.reward) ? self.evaluation.metrics.all(m, m in "
+        cel=f"!has(self.evaluation) || !{TRAINS} || (has(self.objective.reward) ? self.evaluation.metrics.all(m, m in "
         f"{_listing(OF_REWARD_MODELS)}) : has(self.objective.ppo) ? self.evaluation.metrics.all(m, m in "
         f"{_listing(_OF_POLICIES)}) : self.evaluation.metrics.all(m, !(m in {_listing(_OF_NO_OTHER)})))",
         message="only pairAccuracy goes with reward; loss and perplexity do not go with ppo; reward, winRate and "
@@ -113,11 +117,12 @@ PREFERENCE_RULES = (
         field="evaluation.metrics",
     ),
     Rule(
-        cel="!has(self.evaluation) || self.evaluation.compareWithBase || "
+        cel=f"!has(self.evaluation) || !{TRAINS} || self.evaluation.compareWithBase || "
         "!self.evaluation.metrics.exists(m, m in ['winRate', 'divergence'])",
         message="should be true for winRate and divergence, which compare with the base",
         holds=lambda s: (
             s.evaluation is None
+            or not s.trains
             or s.evaluation.compare_with_base
             or {"winRate", "divergence"}.isdisjoint(s.evaluation.metrics)
         ),

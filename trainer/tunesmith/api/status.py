@@ -91,8 +91,10 @@ class JobStatus(Record):
     """Where the results are."""
     evaluation: EvaluationResult | None = None
     """The results of the evaluation."""
+    evaluation_retries: Annotated[int, Field(ge=0)] | None = None
+    """How often an evaluation of several workers was begun again, because its pods or nodes were lost."""
     start_time: str | None = None
-    """When the first attempt was created."""
+    """When the first attempt was created, or the evaluation where nothing is trained."""
     completion_time: str | None = None
     """When the job succeeded or failed."""
     spec_hash: str | None = None

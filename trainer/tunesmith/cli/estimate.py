@@ -41,7 +41,11 @@ def main(arguments: argparse.Namespace) -> int:
     jobs = load_jobs(arguments.filename)
     resolver = Resolver(mounts=dict(arguments.mount), base=arguments.filename.parent, runs=arguments.runs)
     console = Console(highlight=False)
-    fitting = [_show(job, architecture_of(job, jobs, resolver), arguments.device_memory, console) for job in jobs]
+    training = [job for job in jobs if job.spec.trains]
+    for job in jobs:
+        if job not in training:
+            console.print(f"{job.metadata.name}: trains nothing; only the memory of a training is estimated")
+    fitting = [_show(job, architecture_of(job, jobs, resolver), arguments.device_memory, console) for job in training]
     return 0 if all(fitting) else 1
 
 

@@ -127,7 +127,7 @@ def evaluate_in_pod(
     try:
         job, run = read_config(config)
         attempt, folder = run.attempt, pod_folder(run, mount_root)
-        resolver = Resolver(in_pod=True, mount_root=mount_root)
+        resolver = Resolver(folders=run.runs, in_pod=True, mount_root=mount_root)
         with open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S):
             outcome = evaluate_job(job, folder, resolver, log_tenths(), attempt, Here())
         outcome = with_addresses(outcome, run, folder)
@@ -156,7 +156,7 @@ def evaluate_on_ray(config: Path = Path(CONFIG_DIR), mount_root: Path = Path(MOU
 
     job, run = read_config(config)
     folder = pod_folder(run, mount_root)
-    resolver = Resolver(in_pod=True, mount_root=mount_root)
+    resolver = Resolver(folders=run.runs, in_pod=True, mount_root=mount_root)
     try:
         with open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S):
             folder.evaluation_outcome.unlink(missing_ok=True)

@@ -45,6 +45,8 @@ def _job(arguments: argparse.Namespace) -> tuple[FineTuneJob, Resolver]:
     if arguments.job is not None and arguments.job not in names:
         raise InputError(Problem(f"{arguments.filename} holds no such job, but {', '.join(names)}", "--job"))
     job = jobs[0 if arguments.job is None else names.index(arguments.job)]
+    if not job.spec.trains:
+        raise InputError(Problem(f"{job.metadata.name} trains nothing: there is nothing to find", "spec.objective"))
     return job, Resolver(mounts=dict(arguments.mount), base=arguments.filename.parent, runs=arguments.runs)
 
 

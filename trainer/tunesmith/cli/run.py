@@ -109,7 +109,7 @@ def show_findings(findings: list["Finding"], console: Console) -> None:
 def run_job(
     job: FineTuneJob, folder: RunFolder, arguments: argparse.Namespace, console: Console, kept: bool
 ) -> Outcome:
-    """Trains and evaluates one job, or shows what is there already if it has been done.
+    """Trains and evaluates one job, as far as it asks for either, or shows what is there already if it has been done.
 
     Args:
         job: what to run.
@@ -132,7 +132,9 @@ def run_job(
     resolver = Resolver(mounts=dict(arguments.mount), base=arguments.filename.parent, runs=arguments.runs)
     with open_folder(folder, job, arguments.fresh and not kept):
         outcome = read_result(folder.result)
-        if outcome is not None and outcome.reason == "Succeeded" and folder.model.exists():
+        if not job.spec.trains:
+            outcome = Outcome(reason="Succeeded")  # there is nothing to be done before the evaluation
+        elif outcome is not None and outcome.reason == "Succeeded" and folder.model.exists():
             again = f"delete {folder.root} to run it again" if kept else "--fresh starts over"
             console.print(f"has been trained already; {again}", soft_wrap=True)
         elif job.spec.search is not None:
@@ -152,5 +154,5 @@ def run_job(
             if evaluated.reason != "Succeeded":
                 return evaluated
     if outcome.reason == "Succeeded":
-        console.print(f"model: {folder.model}\nfolder: {folder.root}")
+        console.print(f"model: {folder.model if job.spec.trains else job.spec.model.source}\nfolder: {folder.root}")
     return outcome

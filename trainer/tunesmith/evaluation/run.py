@@ -1,4 +1,5 @@
-"""Evaluates a run: the tuned model and its base, one after the other, on the rows that neither has seen."""
+"""Evaluates a run: the tuned model and its base, one after the other, on the rows that neither has seen; or, where
+nothing is trained, a model as it is."""
 
 import itertools
 import os
@@ -24,6 +25,7 @@ from tunesmith.api.pod import RunFolder
 from tunesmith.api.quantity import parse_quantity
 from tunesmith.data.rows import read_rows
 from tunesmith.evaluation import significance, statistics
+from tunesmith.evaluation.alone import as_if_trained
 from tunesmith.evaluation.compare import Scored, metric_reports, row_warnings, size_warnings
 from tunesmith.evaluation.earlier import EarlierRun, OwnRows, earlier_scores, made_by, read_earlier_runs, row_ids
 from tunesmith.evaluation.failures import find_failures
@@ -88,7 +90,7 @@ def evaluate_job(
         reason="GateFailed" if failed else "Succeeded",
         message="; ".join(failed or [f"evaluated on {report.rows:,} test rows", *report.remarks]),
         attempt=attempt,
-        artifacts=Artifacts(folder=str(folder.root), model=str(folder.model)),
+        artifacts=Artifacts(folder=str(folder.root), model=str(folder.model) if job.spec.trains else None),
         evaluation=report.to_result(),
     )
 
@@ -119,11 +121,16 @@ def _evaluate(
     spec, evaluation = job.spec, job.spec.evaluation
     if evaluation is None or spec.dataset.test is None:
         raise InputError(Problem("is not set: it says what to evaluate", "spec.evaluation"))
-    if not folder.model.exists():
+    if spec.trains and not folder.model.exists():
         raise InputError(Problem("holds no model yet; run the job to its end first", file=str(folder.root)))
     torch.set_num_threads(_threads(spec))
     rows = read_rows(spec.dataset.test, resolver, "spec.dataset.test.source")
-    location = ModelLocation(str(folder.model))
+    if spec.trains:
+        location, address = ModelLocation(str(folder.model.absolute())), str(folder.model)
+    else:
+        location, address = locate(spec.model, resolver), str(spec.model.source)
+        job = as_if_trained(job, location, rows)
+        spec, evaluation = job.spec, job.spec.evaluation or evaluation
     tokenizer = load_tokenizer(location, spec.objective.kind)
     test = read_test_set(rows, spec, evaluation, tokenizer)
     tested = OwnRows(row_ids(rows, test.texts, spec), test.texts, test.encoded.tokens if test.encoded else None)
@@ -134,7 +141,7 @@ def _evaluate(
     used: set[Path] = set()
     open_outputs = partial(Outputs, tokenizer=tokenizer, crew=crew, folder=folder.outputs, used=used)
     score = partial(_measure, open_outputs=open_outputs, test=test, variants=variants, spec=spec, progress=progress)
-    tuned = score(_tuned(folder, location, spec))
+    tuned = score(_tuned(location, address, spec))
     base = None
     if evaluation.compare_with_base:
         base = score(_base(spec, resolver, tokenizer, location), drawn=tuned.scores.drawn)
@@ -155,7 +162,7 @@ def _evaluate(
     }
     report = report.model_copy(update=more)
     kinds = failures.kinds if failures else {}
-    lines = _lines(test, tested.ids, tuned, base, Centring.read(folder.model), kinds)
+    lines = _lines(test, tested.ids, tuned, base, Centring.read(Path(location.name)), kinds)
     write_report(folder, report, lines, lines_of(metric, variants, wordings, _answer))
     delete_others(folder.outputs, used)
     return report
@@ -169,10 +176,9 @@ class _Candidate:
     address: str
 
 
-def _tuned(folder: RunFolder, location: ModelLocation, spec: FineTuneJobSpec) -> _Candidate:
-    location = ModelLocation(str(Path(location.name).absolute()))
+def _tuned(location: ModelLocation, address: str, spec: FineTuneJobSpec) -> _Candidate:
     source = Source("tuned", digest(fingerprint(location)), partial(_tuned_model, location, spec))
-    return _Candidate(source, str(folder.model))
+    return _Candidate(source, address)
 
 
 def _wordings(
