@@ -1,7 +1,6 @@
 """What ratings show, beside published examples and figures that are worked out by hand."""
 
 import json
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +136,7 @@ def test_verdicts_claim_no_more_than_ratings_show(tmp_path: Path) -> None:
     prefer(folder, "anna", {row: "run" if row % 2 else "base" for row in range(1, 41)})
     found = results(folder)
     assert found["pairs"][0]["verdict"] == "no difference shown"
-    assert any(
-        "40 rows tell the win rate of run over base within 0.15; within 0.1 takes about" in w for w in found["warnings"]
-    )
+    assert any(w.startswith("40 rows tell the win rate of run over base within 0.15") for w in found["warnings"])
     assert any(w.startswith("one rater alone shows one person's taste") for w in found["warnings"])
     prefer(folder, "anna", dict.fromkeys(range(1, 5), "run"))
     found = results(folder)
@@ -246,4 +243,3 @@ def test_the_table_names_models_raters_and_doubts(
     said = capsys.readouterr().out
     for text in ("x[b]", "anna", "Krippendorff's alpha", "95% intervals", "warning: one rater alone"):
         assert text in said
-    assert len(list(combinations(runs, 2))) == 3

@@ -195,7 +195,8 @@ def _standings(models: Sequence[str], wins: Floats) -> tuple[list[ModelResult], 
     """
     total = wins.sum(axis=0)
     again = resampled_sums(wins.reshape(len(wins), -1)).reshape(-1, len(models), len(models))
-    fitted = np.stack([strengths(sums) for sums in (total, *again)])
+    best = strengths(total)
+    fitted = np.stack([best, *(strengths(sums, best) for sums in again)])
     found = []
     for place, name in enumerate(models):
         own = np.stack([wins[:, place].sum(axis=1), wins[:, :, place].sum(axis=1)], axis=1)

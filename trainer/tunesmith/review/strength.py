@@ -6,7 +6,7 @@ import numpy as np
 from tunesmith.evaluation.statistics import Floats
 
 
-def strengths(wins: Floats) -> Floats:
+def strengths(wins: Floats, start: Floats | None = None) -> Floats:
     """The most likely log-strengths, with mean 0: one model is preferred to another with probability
     1 / (1 + exp(the other's strength - its own)).
 
@@ -15,6 +15,8 @@ def strengths(wins: Floats) -> Floats:
 
     Args:
         wins: how often each was preferred to each; a tie is half a win for both; [models, models].
+        start: strengths that are near already: of all rows, where these are drawn from them. Fitted to four digits
+            only, which is far less than draws differ by.
 
     Returns:
         [models].
@@ -22,7 +24,9 @@ def strengths(wins: Floats) -> Floats:
     wins = np.where(np.eye(len(wins), dtype=bool), 0.0, wins)
     if is_separated(wins):
         wins = wins + 0.5 * (1 - np.eye(len(wins)))
-    found: Floats = choix.ilsr_pairwise_dense(wins, max_iter=10_000)
+    found: Floats = choix.ilsr_pairwise_dense(
+        wins, initial_params=start, max_iter=10_000, tol=1e-8 if start is None else 1e-4
+    )
     centred: Floats = found - found.mean()
     return centred
 
