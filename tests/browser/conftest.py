@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 HERE = Path(__file__).parent
-PHONE = {"width": 390, "height": 844}
+PHONE = ViewportSize(width=390, height=844)
 """Pixels of CSS; a usual phone held upright."""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.browser.conftest import PHONE
 from tests.unit.review.runs import EMOJI, SCRIPT, items_of, make, rated, served, write_run
@@ -129,7 +129,7 @@ def test_a_long_answer_scrolls_within_reach_of_the_choices(page: Page, address: 
     number, letter = next(
         (item["item"], "AB"[item["answers"].index(LONG)]) for item in items_of(folder) if LONG in item["answers"]
     )
-    for size in ({"width": 1280, "height": 800}, PHONE):
+    for size in (ViewportSize(width=1280, height=800), PHONE):
         page.set_viewport_size(size)
         visit(page, address)
         for after in range(2, number + 1):
@@ -152,7 +152,7 @@ def test_a_rating_that_was_not_saved_is_said_and_not_shown_as_given(browser: Bro
         process.kill()
         process.wait()
         page.keyboard.press("2")
-        expect(page.get_by_role("alert")).to_contain_text("Not saved: the server does not answer.")
+        expect(page.get_by_role("alert")).to_contain_text("Not saved: The server does not answer.")
         at(page, "Item 2 of 6")
         assert page.locator('[aria-pressed="true"]').count() == 0
     assert rated(folder, "anna") == {1: "A much"}

@@ -93,10 +93,10 @@ def prefer(folder: Path, rater: str, wins: dict[int, str], much: str = "") -> No
     rate(folder, rater, values)
 
 
-def two_models(tmp_path: Path, rows: int, kind: str, **scores: list[float]) -> Path:
+def two_models(tmp_path: Path, rows: int, kind: str) -> Path:
     """A set of all rows of a run and its base."""
-    texts = [[f"{name} {row}" for row in range(rows)] for name in ("new", "old")]
-    return make(tmp_path / "set", write_run(tmp_path / "run", *texts, **scores), kind=kind, rows=rows)
+    new, old = ([f"{name} {row}" for row in range(rows)] for name in ("new", "old"))
+    return make(tmp_path / "set", write_run(tmp_path / "run", new, old), kind=kind, rows=rows)
 
 
 def test_a_win_rate_counts_ties_half_and_rows_once(tmp_path: Path) -> None:
@@ -125,8 +125,8 @@ def test_rows_that_were_drawn_more_often_count_less(tmp_path: Path) -> None:
     """Of 100 rows 10 differ in score; 20 are drawn, half of them from these, of which the run wins all, and of the
     others none: over all rows it wins one in ten."""
     scores = {"exactMatch": [float(row < 10) for row in range(100)], "base_exactMatch": [0.0] * 100}
-    texts = [[f"{name} {row}" for row in range(100)] for name in ("new", "old")]
-    folder = make(tmp_path / "set", write_run(tmp_path / "run", *texts, **scores), kind="ab", rows=20)
+    new, old = ([f"{name} {row}" for row in range(100)] for name in ("new", "old"))
+    folder = make(tmp_path / "set", write_run(tmp_path / "run", new, old, **scores), kind="ab", rows=20)
     prefer(folder, "anna", {row: "run" if row <= 10 else "base" for row in range(1, 101)})
     assert results(folder)["pairs"][0]["winRate"]["value"] == pytest.approx(0.1)
 

@@ -24,7 +24,7 @@ async function ask(path, body) {
   try {
     answer = await fetch(path, options);
   } catch {
-    throw new Error("the server does not answer. Start it again with “tunesmith review serve” and open the address that it prints; what was rated so far is saved.");
+    throw new Error("The server does not answer. Start it again with “tunesmith review serve” and open the address that it prints; what was rated so far is saved.");
   }
   if (!answer.ok) throw new Error((await answer.text()).trim());
   return answer.json();
@@ -155,7 +155,7 @@ function say(text) {
 }
 
 function fail(error) {
-  byId("failure").textContent = `Not saved: ${error.message}`;
+  byId("failure").textContent = error.message;
   byId("failure").hidden = false;
 }
 
@@ -167,7 +167,11 @@ function nextOpen(after) {
 }
 
 async function save(item, value) {
-  await ask("answer", {item, value});
+  try {
+    await ask("answer", {item, value});
+  } catch (error) {
+    throw new Error(`Not saved: ${error.message}`);
+  }
   if (value === null) delete given[item];
   else given[item] = value;
 }
@@ -284,8 +288,7 @@ byId("help").addEventListener("click", showKeys);
     await show(nextOpen(-1) ?? set.items.length, false);
   } catch (error) {
     byId("where").textContent = "Not loaded";
-    byId("failure").textContent = error.message;
-    byId("failure").hidden = false;
+    fail(error);
   } finally {
     busy = false;
   }
