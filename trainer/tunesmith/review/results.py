@@ -1,107 +1,34 @@
 """What the ratings of a set show, and how far they can be trusted."""
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
-from tunesmith.api.base import Record
 from tunesmith.api.outcome import Interval
-from tunesmith.evaluation.statistics import CONFIDENCE, FEWEST_ROWS, Floats, RowScores, mean_score, resampled_sums
-from tunesmith.evaluation.verdict import Verdict, verdict_of
-from tunesmith.review.agreement import ENOUGH, LEVELS, TENTATIVE, Level, alpha_interval
+from tunesmith.evaluation.significance import draws_for, holm, randomisation_tests
+from tunesmith.evaluation.statistics import (
+    FEWEST_ROWS,
+    Floats,
+    RowScores,
+    estimate,
+    estimates,
+    mean_score,
+    on_common_rows,
+    resampled_sums,
+)
+from tunesmith.evaluation.verdict import verdict_of
+from tunesmith.review.agreement import ENOUGH, LEVELS, TENTATIVE, alpha_interval
 from tunesmith.review.folder import Key
-from tunesmith.review.interval import draws_of, interval_of
+from tunesmith.review.interval import interval_of
 from tunesmith.review.judged import Judged, counts_of, judged_items, scored, wins_of
 from tunesmith.review.kinds import Kind
+from tunesmith.review.report import Agreement, FirstPlace, ModelResult, PairResult, RaterResult, ReviewResults
 from tunesmith.review.strength import is_separated, strengths
 
 WANTED_HALF_WIDTH = 0.1
 """Half an interval of a win rate that still says something."""
-
-
-class ModelResult(Record):
-    """One model."""
-
-    name: str
-    mean: Interval | None = None
-    """Of its Likert ratings, 1 to 5."""
-    win_rate: Interval | None = None
-    """How often it is preferred to another model; ties count half."""
-    strength: Interval | None = None
-    """Bradley-Terry: its log-odds against a model of strength 0, which is the mean of all."""
-
-
-class PairResult(Record):
-    """Two models on the rows that were rated for both."""
-
-    model: str
-    other: str
-    rows: int
-    ties: float | None = None
-    """The share of ratings that are ties; of rankings and Likert ratings none."""
-    win_rate: Interval | None = None
-    """How often the first is preferred to the second; ties count half."""
-    difference: Interval | None = None
-    """Of Likert means, the first - the second."""
-    verdict: Verdict
-    """Of the first; corrected for the number of pairs (Bonferroni), so it may ask for more than the interval."""
-
-
-class Agreement(Record):
-    """Krippendorff's alpha."""
-
-    level: Level
-    """What ratings are taken for."""
-    items: int
-    """Rated by two at least."""
-    alpha: Interval | None = None
-    """None where it cannot be told."""
-
-
-class FirstPlace(Record):
-    """Whether the answer that stands first is preferred for standing there."""
-
-    preferred: Interval
-    """How often it was; ties count half."""
-    expected: float
-    """How often it would be without such a taste."""
-    verdict: Literal["shown", "not shown"]
-
-
-class RaterResult(Record):
-    """What a rater gave."""
-
-    name: str
-    rated: int
-    ties: float | None = None
-    """Share of its ratings; only where ties are possible."""
-    mean: float | None = None
-    """Of its Likert ratings."""
-    first: float | None = None
-    """How often it preferred the answer that stood first."""
-
-
-class ReviewResults(Record):
-    """Everything that results.json holds."""
-
-    id: str
-    kind: Kind
-    items: int
-    rated: int
-    """Items that somebody has rated."""
-    rows: int
-    """Test rows that all models answered."""
-    same: int
-    """Rows, or rows with two of the models, whose answers are the same: not asked about, and not counted."""
-    left_out: int
-    agreement: Agreement
-    models: list[ModelResult]
-    pairs: list[PairResult]
-    first_place: FirstPlace | None = None
-    raters: list[RaterResult]
-    warnings: list[str]
-    """What the ratings cannot show, a sentence each."""
 
 
 def results_of(name: str, kind: Kind, key: Key, ratings: Mapping[str, Mapping[int, str]]) -> ReviewResults:
@@ -118,11 +45,11 @@ def results_of(name: str, kind: Kind, key: Key, ratings: Mapping[str, Mapping[in
     if kind == "likert":
         scores = [scored(judged, model) for model in models]
         results = [ModelResult(name=m, mean=_interval(s)) for m, s in zip(models, scores, strict=True)]
-        pairs, separated = _differences(models, scores), False
+        contests, separated = list(_likert_contests(models, scores)), False
     else:
         wins = wins_of(judged, models)
         results, separated = _standings(models, wins)
-        pairs = _duels(kind, models, wins, judged)
+        contests = list(_duels(kind, models, wins, judged))
     level = LEVELS[kind]
     counts = [counts_of(item) for item in judged]
     agreement = Agreement(
@@ -140,7 +67,7 @@ def results_of(name: str, kind: Kind, key: Key, ratings: Mapping[str, Mapping[in
         left_out=key.left_out,
         agreement=agreement,
         models=results,
-        pairs=pairs,
+        pairs=_pairs(kind, contests),
         first_place=_first_place(judged) if kind != "likert" else None,
         raters=[_rater(rater, kind, [item for item in judged if rater in item.points]) for rater in ratings],
         warnings=[],
@@ -149,36 +76,49 @@ def results_of(name: str, kind: Kind, key: Key, ratings: Mapping[str, Mapping[in
 
 
 def _interval(scores: RowScores) -> Interval | None:
-    return interval_of(draws_of(scores)) if scores.used.any() else None
+    return estimate(scores).tuned if scores.used.any() else None
 
 
-def _verdict(draws: Floats, rows: int, comparisons: int, equal: float) -> Verdict:
-    """What one of several comparisons shows: each gets its share of the error that all may make."""
-    corrected = interval_of(draws, 1 - (1 - CONFIDENCE) / comparisons)
-    return verdict_of("winRate", "higher", rows, corrected, equal)
+@dataclass(frozen=True)
+class _Contest:
+    """Two models by one figure, on the rows that were rated for both."""
+
+    model: str
+    other: str
+    first: RowScores
+    second: RowScores
+    """As it is were the two exchanged, row by row."""
+    ties: float | None = None
 
 
-def _differences(models: Sequence[str], scores: Sequence[RowScores]) -> list[PairResult]:
-    """Of Likert means, on the rows that were rated for both."""
-    pairs = [(one, other) for one in range(len(models)) for other in range(one + 1, len(models))]
+def _pairs(kind: Kind, contests: Sequence[_Contest]) -> list[PairResult]:
+    """What ratings show of each two models, with one correction for all of them."""
+    scores = [(contest.first, contest.second) for contest in contests]
+    chances = randomisation_tests(scores, draws_for(len(scores)))
     found = []
-    for one, other in pairs:
-        used = scores[one].used & scores[other].used
-        parts = np.concatenate([scores[one].parts, scores[other].parts], axis=1)
-        if not used.any():
-            continue
-        draws = draws_of(RowScores(parts, used, lambda sums: sums[..., 0] / sums[..., 1] - sums[..., 2] / sums[..., 3]))
-        rows = int(used.sum())
+    for contest, of, p, corrected in zip(contests, estimates(scores), chances, holm(chances), strict=True):
+        rows = int(contest.first.used.sum())
         found.append(
             PairResult(
-                model=models[one],
-                other=models[other],
+                model=contest.model,
+                other=contest.other,
                 rows=rows,
-                difference=interval_of(draws),
-                verdict=_verdict(draws, rows, len(pairs), 0.0),
+                ties=contest.ties,
+                win_rate=None if kind == "likert" else of.tuned,
+                difference=of.difference if kind == "likert" else None,
+                p=p,
+                corrected_p=corrected,
+                verdict=verdict_of("winRate", "higher", rows, of.difference, corrected),
             )
         )
     return found
+
+
+def _likert_contests(models: Sequence[str], scores: Sequence[RowScores]) -> Iterator[_Contest]:
+    for one, other in combinations(range(len(models)), 2):
+        first, second = on_common_rows(scores[one], scores[other])
+        if first.used.any():
+            yield _Contest(models[one], models[other], first, second)
 
 
 def _share(sums: Floats) -> Floats:
@@ -205,29 +145,18 @@ def _standings(models: Sequence[str], wins: Floats) -> tuple[list[ModelResult], 
     return found, is_separated(total)
 
 
-def _duels(kind: Kind, models: Sequence[str], wins: Floats, judged: Sequence[Judged]) -> list[PairResult]:
-    """Each two models."""
-    pairs = [(one, other) for one in range(len(models)) for other in range(one + 1, len(models))]
-    found = []
-    for one, other in pairs:
+def _duels(kind: Kind, models: Sequence[str], wins: Floats, judged: Sequence[Judged]) -> Iterator[_Contest]:
+    """Each two models, by who was preferred: exchanged, a win is a loss."""
+    for one, other in combinations(range(len(models)), 2):
         parts = np.stack([wins[:, one, other], wins[:, other, one]], axis=1)
-        scores = RowScores(parts, parts.sum(axis=1) > 0, _share)
-        if not scores.used.any():
+        used = parts.sum(axis=1) > 0
+        if not used.any():
             continue
-        draws, rows = draws_of(scores), int(scores.used.sum())
         shown = [item for item in judged if {models[one], models[other]} <= item.models]
         given = [points for item in shown for points in item.points.values()]
-        found.append(
-            PairResult(
-                model=models[one],
-                other=models[other],
-                rows=rows,
-                ties=float(np.mean([a == b for a, b in given])) if kind == "pairwise" else None,
-                win_rate=interval_of(draws),
-                verdict=_verdict(draws, rows, len(pairs), 0.5),
-            )
-        )
-    return found
+        ties = float(np.mean([a == b for a, b in given])) if kind == "pairwise" else None
+        first, second = RowScores(parts, used, _share), RowScores(parts[:, ::-1], used, _share)
+        yield _Contest(models[one], models[other], first, second, ties)
 
 
 def _first_place(judged: Sequence[Judged]) -> FirstPlace:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunesmith.api.outcome import Interval
-from tunesmith.review.results import ReviewResults
+from tunesmith.review.report import ReviewResults
 
 _STYLES = {"better": "green", "worse": "red"}
 
