@@ -3,7 +3,7 @@ REGISTRY ?= localhost:5000
 bin := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint unit model integration e2e images generate verify bench clean
+.PHONY: help install demo test lint unit model browser integration e2e images generate verify bench clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -18,7 +18,7 @@ install: .venv/.installed ## Install everything into .venv, pinned by constraint
 demo: install ## Train, tune and evaluate two small models here, in a few minutes
 	$(bin)/tunesmith run -f manifests/samples/arithmetic.yaml --mount arithmetic=examples/arithmetic
 
-test: lint unit model integration ## Run every test that needs no whole cluster
+test: lint unit model browser integration ## Run every test that needs no whole cluster
 
 lint: install ## Check style, types, imports, and that generated files are up to date
 	$(bin)/ruff check .
@@ -33,6 +33,10 @@ unit: install ## Run the quick tests
 
 model: install ## Run the tests that train or load a model
 	$(bin)/pytest tests/unit tests/model -m model
+
+browser: install ## Run the tests of pages in Chromium, which is installed where it is missing
+	scripts/chromium
+	$(bin)/pytest tests/browser
 
 integration: install ## Run the tests against a real API server and KubeRay
 	$(bin)/pytest tests/integration
