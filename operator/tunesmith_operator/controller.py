@@ -64,13 +64,14 @@ class Controller:
             key = await self._queue.get()
             again_in: float | None = None
             try:
-                with metrics.RECONCILE_SECONDS.time():
+                with metrics.RECONCILE_SECONDS.labels(key.kind).time():
                     again_in = await self._look_after(key)
                 self._failures.pop(key, None)
+                metrics.RECONCILES.labels(key.kind, "done").inc()
             except Exception as error:  # whatever it is, the others go on, and this one is tried again
                 failures = self._failures[key] = self._failures.get(key, -1) + 1
                 again_in = min(_LONGEST_DELAY, _FIRST_DELAY * 2**failures)
-                metrics.RECONCILE_ERRORS.inc()
+                metrics.RECONCILES.labels(key.kind, "failed").inc()
                 trace = not isinstance(error, ApiError | aiohttp.ClientError | TimeoutError)
                 log.warning("%s: %r; again in %.1f s", key, error, again_in, exc_info=trace)
             finally:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import Field, fields
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -20,8 +21,9 @@ from prometheus_client import REGISTRY, disable_created_metrics
 from tunesmith.api.quantity import parse_quantity
 from tunesmith_operator.client import Client, RateLimit
 from tunesmith_operator.controller import Controller
-from tunesmith_operator.kinds import Kind
-from tunesmith_operator.metrics import Evaluations, JobsByPhase
+from tunesmith_operator.job_metrics import JobMetrics
+from tunesmith_operator.kinds import RAY_JOBS, Kind
+from tunesmith_operator.metrics import WATCH_EVENT, Evaluations, JobsByPhase
 from tunesmith_operator.progress import ProgressReader
 from tunesmith_operator.resync import KubeRayArrivedError, Resync
 from tunesmith_operator.server import serve
@@ -88,6 +90,9 @@ async def run(settings: Settings) -> None:
         controller = Controller(client, store, queue, progress, settings, lambda: datetime.now(UTC))
         REGISTRY.register(JobsByPhase(store.phases))
         REGISTRY.register(Evaluations(store.evaluations))
+        ray_jobs = partial(store.children, kind=RAY_JOBS)
+        kept = settings.job_metrics_seconds
+        REGISTRY.register(JobMetrics(store.owners, ray_jobs, lambda: datetime.now(UTC), kept))
 
         def trouble() -> str:
             waited = queue.oldest_wait()
@@ -109,6 +114,7 @@ async def _watch(store: Store, queue: WorkQueue, settings: Settings) -> Collecti
 
     def receive(kind: Kind, event: Any) -> None:
         body = event["object"]
+        WATCH_EVENT.labels(kind.name).set_to_current_time()
         if event["type"] == "DELETED":
             meta = body["metadata"]
             queue.add(store.remove(kind, meta["namespace"], meta["name"], meta["uid"]))

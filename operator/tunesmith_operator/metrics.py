@@ -8,14 +8,17 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from tunesmith_operator.kinds import JOBS
 from tunesmith_operator.store import Key
 
 _RUNS = (30, 60, 300, 900, 3600, 3 * 3600, 12 * 3600, 24 * 3600, 3 * 24 * 3600, 7 * 24 * 3600)
 
 API_REQUESTS = Counter("tunesmith_operator_api_requests", "Requests to the API server.", ["verb", "code"])
-RECONCILE_SECONDS = Histogram("tunesmith_operator_reconcile_duration_seconds", "Time to look after one job once.")
-RECONCILE_ERRORS = Counter("tunesmith_operator_reconcile_errors", "Looks after a job that failed, to be repeated.")
+RECONCILE_SECONDS = Histogram(
+    "tunesmith_operator_reconcile_duration_seconds", "Time to look after one job or pipeline once.", ["kind"]
+)
+RECONCILES = Counter(
+    "tunesmith_operator_reconciles", "Looks after a job or pipeline; one that failed is repeated.", ["kind", "result"]
+)
 QUEUE_DEPTH = Gauge("tunesmith_operator_queue_depth", "Jobs that wait to be looked after.")
 QUEUE_WAIT_SECONDS = Histogram("tunesmith_operator_queue_wait_seconds", "Time that a job waits to be looked after.")
 ATTEMPT_SECONDS = Histogram(
@@ -33,6 +36,13 @@ JOB_SECONDS = Histogram(
 RETRIES = Counter("tunesmith_operator_retries", "Attempts that follow a failed one, by how that ended.", ["reason"])
 REPAIRS = Counter("tunesmith_operator_watch_repairs", "Objects that the watches had missed, found by the resync.")
 
+
+WATCH_EVENT = Gauge(
+    "tunesmith_operator_watch_last_event_timestamp_seconds", "When a watch last brought something.", ["kind"]
+)
+RESYNC = Gauge(
+    "tunesmith_operator_resync_timestamp_seconds", "When the watches were last compared with the API server."
+)
 
 _MOST_METRICS = 32
 """Of one job; each is two series at most."""
@@ -64,8 +74,8 @@ class JobsByPhase(Collector):
         self._phases = phases
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        jobs = GaugeMetricFamily("tunesmith_operator_jobs", "FineTuneJobs by phase.", labels=["phase"])
-        pipelines = GaugeMetricFamily("tunesmith_operator_pipelines", "RLHFPipelines by phase.", labels=["phase"])
-        for (kind, phase), number in sorted(Tally(self._phases()).items()):
-            (jobs if kind == JOBS.name else pipelines).add_metric([phase], number)
-        yield from (jobs, pipelines)
+        text = "FineTuneJobs and RLHFPipelines by phase."
+        jobs = GaugeMetricFamily("tunesmith_operator_jobs", text, labels=["kind", "phase"])
+        for key, number in sorted(Tally(self._phases()).items()):
+            jobs.add_metric(key, number)
+        yield jobs

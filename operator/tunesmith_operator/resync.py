@@ -43,7 +43,7 @@ class Resync:
         for kind in WATCHED:
             async for body in self._list(kind):
                 self._store.put(kind, body)
-        self._last_done = asyncio.get_running_loop().time()
+        self._note_done()
 
     async def compare_for_ever(self) -> None:
         """Compares in intervals, mends what the watches missed, and has every job looked after again."""
@@ -76,8 +76,12 @@ class Resync:
             self._stalled = self._stalled + 1 if still else 0
         else:
             self._stalled = 0
-        self._last_done = asyncio.get_running_loop().time()
+        self._note_done()
         self._queue.add(self._store.keys())
+
+    def _note_done(self) -> None:
+        self._last_done = asyncio.get_running_loop().time()
+        metrics.RESYNC.set_to_current_time()
 
     async def _differences(self) -> set[_Difference]:
         found: set[_Difference] = set()

@@ -51,5 +51,7 @@ class Settings:
     """Requests that may be made at once; 500 new jobs need about 2,000."""
     concurrency: int = 16
     """Jobs that are reconciled at once."""
+    job_metrics_seconds: float = 3600.0
+    """How long after its end a job still has metrics of its own."""
     port: int = 8080
     """Port of /metrics and /healthz."""

@@ -56,6 +56,11 @@ class Store:
         """All jobs and pipelines."""
         return list(self._keys.values())
 
+    def owners(self) -> Iterator[Object]:
+        """All jobs and pipelines, whole."""
+        for owners in self._owners.values():
+            yield from owners.values()
+
     def phases(self) -> Iterator[tuple[str, str]]:
         """Kind and phase of each job and pipeline."""
         for (kind, _), owners in self._owners.items():

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -191,11 +191,7 @@ class OperatorProgram(Program):
     async def series(self) -> dict[str, float]:
         """What /metrics says, summed over labels; empty before it says anything."""
         try:
-            async with (
-                aiohttp.ClientSession() as session,
-                session.get(f"http://127.0.0.1:{self._port}/metrics") as answer,
-            ):
-                text = await answer.text()
+            text = await self.scrape()
         except aiohttp.ClientError:
             return {}
         found: dict[str, float] = {}
@@ -205,6 +201,14 @@ class OperatorProgram(Program):
                 name = f"{sample.name}/{verb}" if verb else sample.name
                 found[name] = found.get(name, 0) + sample.value
         return found
+
+    async def scrape(self) -> str:
+        """/metrics as Prometheus gets it."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{self._port}/metrics") as answer,
+        ):
+            return await answer.text()
 
     async def wait_until_ready(self) -> None:
         while not await self.series():
@@ -293,9 +297,21 @@ async def measure_restart(kubeconfig: Path, namespace: str, jobs: int, rest: flo
         before = operator.cpu_seconds()
         await asyncio.sleep(rest)
         spent = (operator.cpu_seconds() - before) * 60 / rest
+        scrapes = [await timed(operator.scrape()) for _ in range(20)]
+        size = len(await operator.scrape()) / 1024
+        report(
+            "/metrics",
+            f"median {statistics.median(scrapes) * 1e3:.0f} ms, max {max(scrapes) * 1e3:.0f} ms, {size:.0f} KiB",
+        )
         report("writes of the restart", f"{await operator.writes():.0f}")
         report("memory", f"{operator.megabytes('VmRSS'):.0f} MB, at most {operator.megabytes('VmHWM'):.0f} MB")
         report("CPU at rest", f"{spent:.2f} s a minute")
+
+
+async def timed(work: Awaitable[object]) -> float:
+    began = time.monotonic()
+    await work
+    return time.monotonic() - began
 
 
 def report(what: str, figures: str) -> None:

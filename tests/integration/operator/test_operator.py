@@ -212,7 +212,7 @@ def test_at_rest_and_after_a_restart_nothing_is_written(
     time.sleep(4)
     assert proxy.writes == []
     assert operator.health() == (200, "ok")
-    assert 'tunesmith_operator_jobs{phase="Succeeded"} 2.0' in operator.metrics()
+    assert 'tunesmith_operator_jobs{kind="FineTuneJob",phase="Succeeded"} 2.0' in operator.metrics()
 
 
 def test_a_stalled_watch_is_noticed_and_mended(kube: Kube, namespace: str, operator: Operator, proxy: Proxy) -> None:
@@ -246,6 +246,11 @@ def test_the_metrics_are_as_prometheus_wants_them(kube: Kube, namespace: str, op
         'tunesmith_operator_job_duration_seconds_count{phase="Succeeded"} 1.0',
         'tunesmith_operator_api_requests_total{code="201",verb="create"}',
         "tunesmith_operator_queue_depth 0.0",
-        "tunesmith_operator_reconcile_errors_total 0.0",
+        'tunesmith_operator_reconciles_total{kind="FineTuneJob",result="done"}',
+        f'tunesmith_job_phase{{kind="FineTuneJob",name="{NAME}",namespace="{namespace}",phase="Succeeded"}} 1.0',
+        f'tunesmith_job_attempts{{kind="FineTuneJob",name="{NAME}",namespace="{namespace}"}} 1.0',
+        f'tunesmith_job_gpu_seconds_total{{kind="FineTuneJob",name="{NAME}",namespace="{namespace}"}} ',
+        'tunesmith_operator_watch_last_event_timestamp_seconds{kind="RayJob"} ',
+        "tunesmith_operator_resync_timestamp_seconds ",
     ):
         assert series in text

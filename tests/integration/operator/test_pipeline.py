@@ -222,7 +222,7 @@ def test_at_rest_and_after_a_restart_nothing_is_written(
     operator.start(resync_seconds="1").wait_until_healthy()
     time.sleep(4)
     assert proxy.writes == []
-    assert 'tunesmith_operator_pipelines{phase="Reward"} 1.0' in operator.metrics()
+    assert 'tunesmith_operator_jobs{kind="RLHFPipeline",phase="Reward"} 1.0' in operator.metrics()
 
 
 def story(kube: Kube, namespace: str, ray: Ray, operator: Operator) -> dict[str, Any]:

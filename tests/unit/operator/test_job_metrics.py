@@ -1,0 +1,89 @@
+"""The metrics of jobs: what they say at each point of a job's story, and that they go with it."""
+
+import pytest
+
+from tunesmith_operator import observed
+from tunesmith_operator.job_metrics import JobMetrics
+
+from .pipeline_world import PipelineWorld
+from .world import START, World
+
+GPUS = {"workers": 4, "resources": {"cpu": "8", "nvidia.com/gpu": 1}}
+MINE = {"namespace": "team", "name": "tune", "kind": "FineTuneJob"}
+Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+class Scraped:
+    """What Prometheus would get of a world, from one collector all along."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._metrics = JobMetrics(lambda: [world.body], self._ray_jobs, lambda: world.now, kept_seconds=3600)
+
+    def _ray_jobs(self, _: str) -> dict[str, observed.RayJob]:
+        children = self.world.objects.items()
+        return {name: observed.ray_job(body) for (kind, name), body in children if kind == "RayJob"}
+
+    def __call__(self, name: str, **more: str) -> float | None:
+        samples = {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in self._metrics.collect()
+            for sample in family.samples
+        }
+        return samples.get((f"tunesmith_job_{name}", frozenset((MINE | more).items())))
+
+
+@pytest.fixture
+def world() -> World:
+    return World(scaling=GPUS)
+
+
+def test_a_job_is_told_from_its_first_moment_to_its_end(world: World) -> None:
+    scrape = Scraped(world)
+    assert scrape("phase", phase="Pending") == 1
+    assert (scrape("requested_gpus"), scrape("gpu_seconds_total"), scrape("attempts")) == (4, 0, 0)
+    assert scrape("start_timestamp_seconds") is None
+    world.looks()
+    assert scrape("start_timestamp_seconds") == START.timestamp()
+    assert scrape("gpu_seconds_total") == 0, "the Ray cluster has not begun to run"
+    world.trains().looks().later(100)
+    assert scrape("phase", phase="Training") == 1
+    assert scrape("phase", phase="Pending") is None
+    assert scrape("gpu_seconds_total") == 400
+    world.tells("Succeeded").looks()
+    assert scrape("phase", phase="Succeeded") == 1
+    assert (scrape("gpu_seconds_total"), scrape("attempts")) == (400, 1)
+    ended = scrape("end_timestamp_seconds")
+    assert ended is not None and ended >= START.timestamp() + 100
+
+
+def test_the_series_of_a_job_go_an_hour_after_its_end(world: World) -> None:
+    scrape = Scraped(world)
+    world.looks().trains().looks().tells("Succeeded").looks().later(3600)
+    assert scrape("phase", phase="Succeeded") == 1
+    world.later(1)
+    assert scrape("phase", phase="Succeeded") is None
+    assert scrape("gpu_seconds_total") is None
+
+
+def test_gpu_seconds_never_fall(world: World) -> None:
+    """An attempt's own figure is rounded; Prometheus takes a counter that falls for one that began anew."""
+    scrape = Scraped(world)
+    world.looks().trains().looks().later(10.4)
+    assert scrape("gpu_seconds_total") == pytest.approx(41.6)
+    world.tells("Succeeded").looks()
+    assert world.status.attempts[0].active_seconds == 10
+    assert scrape("gpu_seconds_total") == pytest.approx(41.6)
+
+
+def test_a_suspended_job_holds_nothing(world: World) -> None:
+    scrape = Scraped(world)
+    world.looks().trains().looks().later(50).spec(suspend=True).looks().later(1000)
+    assert (scrape("gpu_seconds_total"), scrape("requested_gpus")) == (200, 4)
+
+
+def test_a_pipeline_has_a_phase_and_no_gpus_of_its_own() -> None:
+    world = PipelineWorld()
+    metrics = JobMetrics(lambda: [world.body], lambda _: {}, lambda: world.now, kept_seconds=3600)
+    names = {sample.name for family in metrics.collect() for sample in family.samples}
+    assert names == {"tunesmith_job_phase"}
