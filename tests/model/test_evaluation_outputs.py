@@ -186,7 +186,7 @@ def _refuses(model: Any, items: list[int], size: int, keep: Keep) -> int:
 def _too_much(model: Any, items: list[int], size: int, keep: Keep) -> int:
     if size > 2:
         raise torch.OutOfMemoryError("CUDA out of memory")
-    keep({item: size for item in items})
+    keep(dict.fromkeys(items, size))
     return size
 
 
@@ -244,7 +244,7 @@ def test_the_driver_on_a_cluster_leaves_an_outcome(tokenizer: Tokenizer, tmp_pat
     (tmp_path / JOB_FILE).write_text(json.dumps(job.to_dict()), encoding="utf-8")
     settings = RunConfig(attempt=2, folder="pvc://runs/run", phase="evaluate")
     (tmp_path / RUN_FILE).write_text(settings.model_dump_json(), encoding="utf-8")
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(2):
             nodes.add_node(num_cpus=1)

@@ -25,6 +25,7 @@ from tunesmith.api.quantity import parse_quantity
 from tunesmith.data.rows import read_rows
 from tunesmith.evaluation import statistics
 from tunesmith.evaluation.generate import Answers
+from tunesmith.evaluation.harness import Tasks, harness_reports
 from tunesmith.evaluation.outputs import Outputs, delete_others
 from tunesmith.evaluation.pairs import longer_answer_accuracy, preferred
 from tunesmith.evaluation.policy import Drawn
@@ -113,7 +114,8 @@ def _evaluate(
     resolver = resolver.absolute()  # workers may have another working directory
     used: set[Path] = set()
     open_outputs = partial(Outputs, tokenizer=tokenizer, crew=crew, folder=folder.outputs, used=used)
-    score = partial(_measure, open_outputs=open_outputs, test=test, spec=spec, progress=progress)
+    tasks = Tasks(spec, resolver) if evaluation.harness is not None else None
+    score = partial(_measure, open_outputs=open_outputs, test=test, tasks=tasks, spec=spec, progress=progress)
     tuned = score(_tuned(folder, location, spec))
     base = None
     if evaluation.compare_with_base:
@@ -171,6 +173,7 @@ def _measure(
     candidate: _Candidate,
     open_outputs: Callable[[Source], Outputs],
     test: TestSet,
+    tasks: Tasks | None,
     spec: FineTuneJobSpec,
     progress: Progress,
     drawn: Drawn | None = None,
@@ -179,7 +182,13 @@ def _measure(
     started = time.monotonic()
     outputs = open_outputs(candidate.source)
     name = candidate.source.name
-    scores = score_model(outputs, test, spec, lambda what, *n: progress(f"{what}, {name} model", *n), drawn)
+
+    def tell(what: str, done: int, total: int) -> None:
+        progress(f"{what}, {name} model", done, total)
+
+    scores = score_model(outputs, test, spec, tell, drawn)
+    if tasks is not None:
+        scores.harness.update(tasks.run(outputs, tell))
     kind = outputs.of(describe_model())[0][0]
     answers = scores.answers
     report = ModelReport.model_validate(
@@ -211,6 +220,7 @@ def _report(
         scores = tuned.scores.metrics[name]
         estimate = statistics.estimate(scores, base.scores.metrics.get(name) if base else None)
         metrics.append(metric_report(name, int(scores.used.sum()), estimate))
+    metrics += harness_reports(tuned.scores.harness, base.scores.harness if base else None)
     pairs = test.pairs
     return EvaluationReport(
         job=job.metadata.name,
