@@ -213,7 +213,7 @@ def test_rows_of_a_worker_that_dies_are_done_by_another(workers: Workers, tmp_pa
 
 def test_a_row_that_kills_its_workers_is_named(workers: Workers) -> None:
     found: dict[int, Any] = {}
-    work = _work(partial(_dies_with, 13))
+    work = _work(partial(_dies_with, 13), size=1)
     with pytest.raises(RowsFailedError, match="row 14 fails with every worker that tries it: the worker ended"):
         workers.do(Source("tuned", "1", _tiny), work, work.items, found.update)
     assert 13 not in found

@@ -80,7 +80,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # which is Any here
             learned[0] = False
             rows.append((tokens, learned))
         work = likelihood_work(join_rows(rows, 0, 0), self.tokenizer, self._size)
-        found, _ = self._outputs.of(work, lambda done: self._progress("harness, likelihoods", done, len(rows)))
+        found = self._outputs.of(work, lambda done: self._progress("harness, likelihoods", done, len(rows)))[0]
         return [(found[row][0], bool(found[row][1])) for row in range(len(rows))]
 
     def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> list[float]:
