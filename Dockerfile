@@ -13,8 +13,8 @@ FROM base AS requirements
 WORKDIR /requirements
 COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-    [open(f'{extra}.txt', 'w').write('\n'.join(project['dependencies'] + project['optional-dependencies'][extra])) \
-     for extra in ('operator', 'train')]"
+    [open(f'{name}.txt', 'w').write('\n'.join(sum((project['optional-dependencies'][extra] for extra in extras), \
+     project['dependencies']))) for name, extras in {'operator': ['operator'], 'train': ['train', 'harness']}.items()]"
 
 FROM base AS wheel
 RUN pip install "setuptools>=80"

@@ -213,7 +213,7 @@ def test_rows_of_a_worker_that_dies_are_done_by_another(workers: Workers, tmp_pa
 
 def test_a_row_that_kills_its_workers_is_named(workers: Workers) -> None:
     found: dict[int, Any] = {}
-    work = _work(partial(_dies_with, 13))
+    work = _work(partial(_dies_with, 13), size=1)
     with pytest.raises(RowsFailedError, match="row 14 fails with every worker that tries it: the worker ended"):
         workers.do(Source("tuned", "1", _tiny), work, work.items, found.update)
     assert 13 not in found
@@ -244,7 +244,7 @@ def test_the_driver_on_a_cluster_leaves_an_outcome(tokenizer: Tokenizer, tmp_pat
     (tmp_path / JOB_FILE).write_text(json.dumps(job.to_dict()), encoding="utf-8")
     settings = RunConfig(attempt=2, folder="pvc://runs/run", phase="evaluate")
     (tmp_path / RUN_FILE).write_text(settings.model_dump_json(), encoding="utf-8")
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(2):
             nodes.add_node(num_cpus=1)
@@ -253,7 +253,7 @@ def test_the_driver_on_a_cluster_leaves_an_outcome(tokenizer: Tokenizer, tmp_pat
     finally:
         del os.environ["RAY_ADDRESS"]
         ray.shutdown()
-        nodes.shutdown()  # type: ignore[no-untyped-call]
+        nodes.shutdown()
     outcome = read_result(run.evaluation_outcome)
     assert outcome is not None and outcome.attempt == 2 and outcome.evaluation is not None
     assert outcome.evaluation.rows == len(ROWS) and outcome.artifacts.folder == "pvc://runs/run"

@@ -24,7 +24,7 @@ submit.PATIENCE_S, submit.RESULT_PATIENCE_S = float(sys.argv[1]), 1
 sys.exit(main.main(["submit", *sys.argv[2:]]))
 """
 TRAIN = """#!/bin/sh
-echo started >> {folder}/starts
+echo "$@" >> {folder}/starts
 echo step 1
 while [ ! -s {folder}/end ]; do sleep 0.1; done
 echo step 2
@@ -94,8 +94,12 @@ class RayHead:
 
     def starts(self) -> int:
         """How often the training was started since `prepare`."""
+        return len(self.commands())
+
+    def commands(self) -> list[str]:
+        """What `tunesmith` was started with since `prepare`."""
         file = self.folder / "starts"
-        return len(file.read_text(encoding="utf-8").splitlines()) if file.exists() else 0
+        return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
 
     def end_training(self, exit_code: int) -> None:
         (self.folder / "end").write_text(str(exit_code), encoding="utf-8")
@@ -104,10 +108,10 @@ class RayHead:
 class Submitter:
     """A RayJob's submitter pod; it may be started more than once."""
 
-    def __init__(self, head: RayHead, folder: Path) -> None:
+    def __init__(self, head: RayHead, folder: Path, run: RunConfig = RUN) -> None:
         head.prepare()
         self._head, self._folder = head, folder
-        (folder / "run.json").write_text(RUN.model_dump_json(), encoding="utf-8")
+        (folder / "run.json").write_text(run.model_dump_json(), encoding="utf-8")
         self.run_folder = folder / "mounts/pvc" / RUN.folder.removeprefix("pvc://")
         self.run_folder.mkdir(parents=True)
 
@@ -146,9 +150,11 @@ class Submitter:
         sys.stderr.write(err)
         return process.returncode, [line for line in out.splitlines() if line.startswith("step")]
 
-    def leave_result(self, outcome: Outcome) -> None:
+    def leave_result(self, outcome: Outcome, name: str = "result.json") -> None:
         """As the trainer does."""
-        (self.run_folder / "result.json").write_text(outcome.model_dump_json(), encoding="utf-8")
+        file = self.run_folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(outcome.model_dump_json(), encoding="utf-8")
 
     def outcome(self) -> Outcome | None:
         """The pod's termination message."""

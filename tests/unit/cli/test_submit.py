@@ -53,6 +53,19 @@ def test_a_second_submitter_finds_the_job_of_the_first_which_was_killed(head: Ra
 
 
 @pytest.mark.model
+def test_an_evaluation_is_submitted_and_its_own_outcome_taken(head: RayHead, tmp_path: Path) -> None:
+    head.start()
+    submitter = Submitter(head, tmp_path, RUN.model_copy(update={"phase": "evaluate"}))
+    process = submitter.start()
+    wait_for(lambda: head.starts() == 1, "the evaluation")
+    submitter.leave_result(SUCCESS.model_copy(update={"message": "of the training"}))
+    submitter.leave_result(SUCCESS, "evaluation/outcome.json")
+    head.end_training(0)
+    assert submitter.finish(process)[0] == 0
+    assert (submitter.outcome(), head.commands()) == (SUCCESS, ["evaluate --ray"])
+
+
+@pytest.mark.model
 def test_a_broken_connection_neither_ends_the_job_nor_repeats_its_log(head: RayHead, tmp_path: Path) -> None:
     head.start()
     submitter = Submitter(head, tmp_path)

@@ -140,6 +140,7 @@ def reward_pairs(file: Path, tokenizer: "PreTrainedTokenizerBase", **columns: st
         dataset={"train": {"source": str(file)}, "columns": columns},
         objective={"reward": {"template": "{prompt}{response}"}},
     )
+    assert spec.dataset.train is not None
     return list(pairs_of(iterate_rows(spec.dataset.train, Resolver(), "spec.dataset.train"), spec, tokenizer))
 
 

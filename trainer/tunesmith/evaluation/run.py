@@ -31,6 +31,7 @@ from tunesmith.evaluation.earlier import EarlierRun, OwnRows, earlier_scores, ma
 from tunesmith.evaluation.failures import find_failures
 from tunesmith.evaluation.gates import gate_reports
 from tunesmith.evaluation.generate import Answers
+from tunesmith.evaluation.harness import Tasks, harness_scores, harness_values
 from tunesmith.evaluation.outputs import Outputs, delete_others
 from tunesmith.evaluation.pairs import longer_answer_accuracy, preferred
 from tunesmith.evaluation.policy import Drawn
@@ -140,7 +141,10 @@ def _evaluate(
     resolver = resolver.absolute()  # workers may have another working directory
     used: set[Path] = set()
     open_outputs = partial(Outputs, tokenizer=tokenizer, crew=crew, folder=folder.outputs, used=used)
-    score = partial(_measure, open_outputs=open_outputs, test=test, variants=variants, spec=spec, progress=progress)
+    tasks = Tasks(spec, resolver) if evaluation.harness is not None else None
+    score = partial(
+        _measure, open_outputs=open_outputs, test=test, variants=variants, tasks=tasks, spec=spec, progress=progress
+    )
     tuned = score(_tuned(location, address, spec))
     base = None
     if evaluation.compare_with_base:
@@ -232,6 +236,7 @@ def _measure(
     open_outputs: Callable[[Source], Outputs],
     test: TestSet,
     variants: Sequence[Variant],
+    tasks: Tasks | None,
     spec: FineTuneJobSpec,
     progress: Progress,
     drawn: Drawn | None = None,
@@ -243,6 +248,8 @@ def _measure(
     tell = _telling(progress, f"{name} model")
     scores = score_model(outputs, test, spec, tell, drawn)
     others = answer_variants(outputs, variants, spec, tell)
+    if tasks is not None:
+        scores.harness.update(tasks.run(outputs, tell))
     kind = outputs.of(describe_model())[0][0]
     answers = scores.answers
     report = ModelReport.model_validate(
@@ -295,7 +302,8 @@ def _report(
         **made_by(job.spec),
     }
     scored, warnings = _scored(evaluation, tuned, base, tested, earlier, settings)
-    metrics = metric_reports(scored)
+    tasks = tuned.scores.harness, base.scores.harness if base else None
+    metrics = [*metric_reports([*scored, *harness_scores(*tasks)]), *harness_values(*tasks)]
     return EvaluationReport(
         job=job.metadata.name,
         rows=test.rows,

@@ -15,6 +15,7 @@ from tunesmith.data.encode import encode_prompts, prompt_of, response_of, text_o
 from tunesmith.data.rows import Row
 from tunesmith.evaluation import policy
 from tunesmith.evaluation.generate import Answers
+from tunesmith.evaluation.harness import Harness
 from tunesmith.evaluation.loss import TestRows, encode_test, loss_work, losses_of_rows
 from tunesmith.evaluation.metrics import exact_match, token_f1
 from tunesmith.evaluation.outputs import Outputs
@@ -67,6 +68,8 @@ class ModelScores:
     """Answers of the tuned policy, for its divergence."""
     likelihoods: Floats | None = None
     """Their log-probabilities; [answers]."""
+    harness: Harness = field(default_factory=dict)
+    """Metrics of tasks of lm-evaluation-harness."""
 
 
 def read_test_set(

@@ -14,6 +14,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from tunesmith.api.outcome import Reason
 from tunesmith.models.load import ModelLocation
+from tunesmith.models.prompts import virtual_tokens
 
 Keep = Callable[[dict[int, Any]], None]
 """Is given outputs by the numbers of their items as soon as they are there; what JSON can hold."""
@@ -137,11 +138,16 @@ def fingerprint(location: ModelLocation) -> list[Any]:
 
 
 def describe_model() -> Work:
-    """The type of a model's weights and the device that it is on."""
+    """The type of a model's weights, the device that it is on, and the places of its context that are free."""
     return Work("model", [0], 1, [], _describe)
 
 
 def _describe(model: PreTrainedModel, items: list[int], size: int, keep: Keep) -> int:
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    keep({item: {"dtype": str(model.dtype).removeprefix("torch."), "device": device} for item in items})
+    places = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    found = {
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "context": None if places is None else places - virtual_tokens(model),
+    }
+    keep(dict.fromkeys(items, found))
     return size
