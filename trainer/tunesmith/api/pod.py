@@ -34,6 +34,8 @@ class RunConfig(Record):
     """The run's folder, as pvc://CLAIM/NAMESPACE/NAME-UID8."""
     overrides: Overrides = Overrides()
     """What this attempt changes in the spec."""
+    metric_modules: list[str] = []
+    """The modules that own metrics (evaluation.own) may come from, each with what is below it."""
 
 
 def cluster_run_path(namespace: str, name: str, uid: str) -> str:

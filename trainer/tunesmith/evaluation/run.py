@@ -24,21 +24,23 @@ from tunesmith.api.quantity import parse_quantity
 from tunesmith.data.rows import read_rows
 from tunesmith.evaluation import significance, statistics
 from tunesmith.evaluation.compare import Scored, metric_reports, row_warnings, size_warnings
+from tunesmith.evaluation.domains import domain_reports
 from tunesmith.evaluation.earlier import EarlierRun, Tested, earlier_scores, made_by, read_earlier_runs, row_ids
 from tunesmith.evaluation.gates import gate_reports
 from tunesmith.evaluation.generate import Answers
 from tunesmith.evaluation.pairs import longer_answer_accuracy, preferred
 from tunesmith.evaluation.policy import Drawn
-from tunesmith.evaluation.report import EvaluationReport, ModelReport, write_report
+from tunesmith.evaluation.report import EvaluationReport, MetricReport, ModelReport, write_report
 from tunesmith.evaluation.score import (
     ModelScores,
     Progress,
     TestSet,
+    compare_answers,
     compare_policies,
     read_test_set,
     score_model,
-    score_texts,
 )
+from tunesmith.evaluation.scorers import Scorers
 from tunesmith.evaluation.verdict import better_of
 from tunesmith.models.load import ModelLocation, load_model, load_tokenizer
 from tunesmith.models.reward import Centring, load_reward_model
@@ -55,6 +57,7 @@ def evaluate_job(
     resolver: Resolver,
     progress: Progress = lambda what, done, total: None,
     attempt: int = 1,
+    metric_modules: Sequence[str] = (),
 ) -> Outcome:
     """Evaluates the model in a run's folder as spec.evaluation asks, and leaves the figures there.
 
@@ -64,13 +67,14 @@ def evaluate_job(
         resolver: finds the test rows and the base model.
         progress: is told of each batch.
         attempt: goes into the outcome.
+        metric_modules: that own metrics may come from, each with what is below it.
 
     Returns:
         With the figures, also where a gate failed; else with the reason. What can be expected to go wrong is never
         raised.
     """
     try:
-        report = _evaluate(job, folder, resolver, progress)
+        report = _evaluate(job, folder, resolver, progress, metric_modules)
     except Exception as error:  # any failure becomes an Outcome; a defect's traceback goes to the log
         return _failure(error, attempt)
     failed = [gate.message for gate in report.gates if not gate.passed]
@@ -91,17 +95,21 @@ def _failure(error: Exception, attempt: int) -> Outcome:
     return outcome
 
 
-def _evaluate(job: FineTuneJob, folder: RunFolder, resolver: Resolver, progress: Progress) -> EvaluationReport:
+def _evaluate(
+    job: FineTuneJob, folder: RunFolder, resolver: Resolver, progress: Progress, metric_modules: Sequence[str]
+) -> EvaluationReport:
     spec, evaluation = job.spec, job.spec.evaluation
     if evaluation is None or spec.dataset.test is None:
         raise InputError(Problem("is not set: it says what to evaluate", "spec.evaluation"))
     if not folder.model.exists():
         raise InputError(Problem("holds no model yet; run the job to its end first", file=str(folder.root)))
     torch.set_num_threads(_threads(spec))
+    scorers = Scorers(evaluation, resolver, metric_modules, progress)
     rows = read_rows(spec.dataset.test, resolver, "spec.dataset.test.source")
     location = ModelLocation(str(folder.model))
     tokenizer = load_tokenizer(location, spec.objective.kind)
     test = read_test_set(rows, spec, evaluation, tokenizer)
+    scorers.check(test.references)
     tested = Tested(row_ids(rows, test.texts, spec), test.texts, test.encoded.tokens if test.encoded else None)
     earlier = read_earlier_runs(evaluation.compare_with, resolver, tested)
 
@@ -112,11 +120,13 @@ def _evaluate(job: FineTuneJob, folder: RunFolder, resolver: Resolver, progress:
         address = spec.model.source or f"a new model, seed {spec.training.seed}"
         start = partial(base_model, spec, resolver, tokenizer, "auto")
         base = score("base", address, start, drawn=tuned.scores.drawn)
+    models = [tuned.scores, *([base.scores] if base else [])]
+    compare_answers(models, test, spec, scorers, resolver, tokenizer, progress)
     if spec.objective.ppo is not None:
         both = tuned.scores, base.scores if base else None
         compare_policies(*both, test, spec, resolver, tokenizer, progress)
 
-    report = _report(job, evaluation, test, tuned, base, tested, earlier)
+    report = _report(job, evaluation, test, tuned, base, tested, earlier, scorers)
     write_report(folder, report, _lines(test, tested.ids, tuned, base, Centring.read(folder.model)))
     return report
 
@@ -183,6 +193,7 @@ def _report(
     base: _Measured | None,
     tested: Tested,
     earlier: Sequence[EarlierRun],
+    scorers: Scorers,
 ) -> EvaluationReport:
     pairs = test.pairs
     settings: dict[str, int | float | str] = {
@@ -198,9 +209,11 @@ def _report(
         "seed": statistics.SEED,
         **_drawing(job.spec),
         **made_by(job.spec),
+        **scorers.settings,
     }
-    scored, warnings = _scored(evaluation, tuned, base, tested, earlier, settings)
+    scored, warnings = _scored(evaluation, tuned, base, tested, earlier, settings, scorers)
     metrics = metric_reports(scored)
+    domains, empty = _domains(test, tuned, base)
     return EvaluationReport(
         job=job.metadata.name,
         rows=test.rows,
@@ -208,13 +221,29 @@ def _report(
         dropped=test.encoded.pieces.dropped if test.encoded else len(pairs.pairs) - len(pairs.texts) if pairs else 0,
         longer=longer_answer_accuracy(pairs) if pairs else None,
         metrics=metrics,
+        domains=domains,
         gates=gate_reports(evaluation.gates, metrics),
-        warnings=[*warnings, *row_warnings(scored), *size_warnings(evaluation.detect, metrics)],
+        warnings=[
+            *warnings,
+            *scorers.warnings,
+            *empty,
+            *row_warnings(scored),
+            *size_warnings(evaluation.detect, metrics),
+        ],
         tuned=tuned.report,
         base=base.report if base else None,
         settings=settings,
         versions={name: version(name) for name in _VERSIONS},
     )
+
+
+def _domains(
+    test: TestSet, tuned: _Measured, base: _Measured | None
+) -> tuple[dict[str, list[MetricReport]], list[str]]:
+    losses = tuned.scores.losses
+    if not test.domains or losses is None or test.encoded is None:
+        return {}, []
+    return domain_reports(test.domains, test.encoded.tokens, losses, base.scores.losses if base else None)
 
 
 def _scored(
@@ -224,6 +253,7 @@ def _scored(
     tested: Tested,
     earlier: Sequence[EarlierRun],
     settings: Mapping[str, object],
+    scorers: Scorers,
 ) -> tuple[list[Scored], list[str]]:
     """Each metric of all models, and what cannot be compared."""
     names = evaluation.metrics
@@ -232,7 +262,7 @@ def _scored(
         others["base"] = {str(name): scores for name, scores in base.scores.metrics.items()}
     warnings = []
     for run in earlier:
-        others[run.address], missing = earlier_scores(run, list(tuned.scores.metrics), tested, settings, score_texts)
+        others[run.address], missing = earlier_scores(run, list(tuned.scores.metrics), tested, settings, scorers.rows)
         warnings += missing
     better = {metric.name: metric.better for metric in evaluation.own}
     scored = []
