@@ -78,13 +78,13 @@ class MicroF1(ClassMetric):
 
 
 class MacroF1(ClassMetric):
-    """The mean of the classes' F1, each class counting alike; over those that occur."""
+    """The mean F1 of the classes, each counting alike. Of some rows, it is over the classes that are right in one
+    of them: a draw that lacks a rare class has not missed it."""
 
     def measure(self, sums: Floats) -> Floats:
         hits, given, expected = self.counts(sums)
-        found = given + expected
-        each = np.divide(2 * hits, found, out=np.zeros(hits.shape), where=found > 0)
-        mean: Floats = each.sum(axis=-1) / (found > 0).sum(axis=-1)
+        each = np.divide(2 * hits, given + expected, out=np.zeros(hits.shape), where=expected > 0)
+        mean: Floats = each.sum(axis=-1) / (expected > 0).sum(axis=-1)
         return mean
 
 

@@ -90,23 +90,25 @@ def _weighted(
 ) -> NDArray[np.float64]:
     count, height = rows.shape
     width = columns.shape[1]
-    powers = np.arange(min(height, width) + 2, dtype=np.float64) ** weight
-    shape = (count, height + 1)
-    scores, before = np.zeros(shape), np.zeros(shape)  # by row, of the last diagonal and of the one before
-    runs, runs_before = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    gains = np.diff(np.arange(min(height, width) + 2, dtype=np.float64) ** weight)
+    # by row, of the last diagonal and of the one before; the first row and the first column stay 0
+    scores, before, new = np.zeros((3, count, height + 1))
+    runs, runs_before, new_runs = np.zeros((3, count, height + 1), np.int32)
+    lengths = ends.sum(axis=1)
     found = np.zeros(count)
     for diagonal in range(2, height + width + 1):
         low, high = max(1, diagonal - width), min(height, diagonal - 1)
         here, above = slice(low, high + 1), slice(low - 1, high)
         facing = columns[:, diagonal - high - 1 : diagonal - low][:, ::-1]
-        same = rows[:, above] == facing
-        run = runs_before[:, above]
-        matched = before[:, above] + powers[run + 1] - powers[run]
-        new, new_runs = np.zeros(shape), np.zeros(shape, np.int64)
-        new[:, here] = np.where(same, matched, np.maximum(scores[:, above], scores[:, here]))
-        new_runs[:, here] = np.where(same, run + 1, 0)
-        before, scores, runs_before, runs = scores, new, runs, new_runs
-        ended = np.flatnonzero(ends.sum(axis=1) == diagonal)
+        case, place = np.nonzero(rows[:, above] == facing)
+        np.maximum(scores[:, above], scores[:, here], out=new[:, here])
+        run = runs_before[case, place + low - 1]
+        new[case, place + low] = before[case, place + low - 1] + gains[run]
+        new_runs[:, here] = 0
+        new_runs[case, place + low] = run + 1
+        before, scores, new = scores, new, before
+        runs_before, runs, new_runs = runs, new_runs, runs_before
+        ended = np.flatnonzero(lengths == diagonal)
         found[ended] = scores[ended, ends[ended, 0]]
     return found
 
