@@ -40,7 +40,7 @@ def compared(compare: Callable[[str, str], float], texts: Sequence[str | None]) 
 
 def scores_of(texts: list[str | None], metrics: Sequence[MetricName]) -> ModelScores:
     compare = {"exactMatch": exact_match, "tokenF1": token_f1}
-    found: dict[MetricName, Any] = {name: compared(compare[name], texts) for name in metrics}
+    found: dict[str, Any] = {name: compared(compare[name], texts) for name in metrics}
     return ModelScores(found, answers=answers_of(texts))
 
 
@@ -140,7 +140,7 @@ def test_of_pairs_the_worst_are_those_most_surely_wrong() -> None:
     scores = np.array([[1.0, 0.0], [0.0, 3.0], [0.0, 1.0], [np.nan, np.nan], *[[2.0, 1.0]] * 12])
     prompts = [f"prompt {'x' * row}" for row in range(16)]
     pairs = TestPairs([Pair(prompt, "a", "b") for prompt in prompts], {}, 0)
-    metrics: dict[MetricName, Any] = {"pairAccuracy": by_prompt(preferred(scores), prompts)}
+    metrics: dict[str, Any] = {"pairAccuracy": by_prompt(preferred(scores), prompts)}
     test = TestSet(rows=16, texts=[{"prompt": prompt} for prompt in prompts], pairs=pairs)
     job = spec_of(
         model={"source": "m"},

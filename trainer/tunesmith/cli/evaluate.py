@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--relative-to", type=Path, default=Path(), metavar="DIR", help="where relative paths start (default: here)"
     )
     add_mount_argument(parser)
+    add_metrics_argument(parser)
     parser.set_defaults(main=main)
 
 
@@ -46,7 +48,7 @@ def main(arguments: argparse.Namespace) -> int:
     resolver = Resolver(mounts=dict(arguments.mount), base=arguments.relative_to, runs=folder.root.absolute().parent)
     console = Console(highlight=False)
     with open_folder(folder, job):
-        outcome = evaluate_with_progress(job, folder, resolver, console)
+        outcome = evaluate_with_progress(job, folder, resolver, console, arguments.allow_metrics)
     if outcome.evaluation is not None:
         show_evaluation(folder, console)
         console.print(f"rows: {folder.evaluation / 'rows.jsonl'}")
@@ -80,7 +82,20 @@ def job_of(folder: RunFolder) -> FineTuneJob:
         raise InputError(Problem("is damaged; run the job again", file=str(folder.config))) from None
 
 
-def evaluate_with_progress(job: FineTuneJob, folder: RunFolder, resolver: Resolver, console: Console) -> Outcome:
+def add_metrics_argument(parser: argparse.ArgumentParser) -> None:
+    """Declares --allow-metrics, which may be given several times."""
+    parser.add_argument(
+        "--allow-metrics",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module that evaluation.own may name functions of, with what is below it; its code runs here",
+    )
+
+
+def evaluate_with_progress(
+    job: FineTuneJob, folder: RunFolder, resolver: Resolver, console: Console, metric_modules: Sequence[str]
+) -> Outcome:
     """Evaluates behind a progress bar that goes when it is done.
 
     Args:
@@ -88,6 +103,7 @@ def evaluate_with_progress(job: FineTuneJob, folder: RunFolder, resolver: Resolv
         folder: its run's folder, held by the caller.
         resolver: finds models and data.
         console: shows the bar.
+        metric_modules: that own metrics may come from.
     """
     from tunesmith.evaluation.run import evaluate_job
 
@@ -103,7 +119,7 @@ def evaluate_with_progress(job: FineTuneJob, folder: RunFolder, resolver: Resolv
                 shown = what
             bar.update(task, completed=done)
 
-        return evaluate_job(job, folder, resolver, show)
+        return evaluate_job(job, folder, resolver, show, metric_modules=metric_modules)
 
 
 def evaluate_in_pod(
@@ -129,7 +145,7 @@ def evaluate_in_pod(
         attempt, folder = run.attempt, pod_folder(run, mount_root)
         resolver = Resolver(folders=run.runs, in_pod=True, mount_root=mount_root)
         with open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S):
-            outcome = evaluate_job(job, folder, resolver, log_tenths(), attempt, Here())
+            outcome = evaluate_job(job, folder, resolver, log_tenths(), attempt, Here(), run.metric_modules)
         outcome = with_addresses(outcome, run, folder)
     except FolderInUseError as error:  # says nothing of the model
         logging.error("%s", error)

@@ -13,7 +13,7 @@ from tunesmith.api.load import InputError, Problem, jobs_of, load_resources
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pipeline import RLHFPipeline
 from tunesmith.api.pod import RunFolder
-from tunesmith.cli.evaluate import evaluate_with_progress, show_evaluation
+from tunesmith.cli.evaluate import add_metrics_argument, evaluate_with_progress, show_evaluation
 from tunesmith.cli.mounts import add_mount_argument
 from tunesmith.cli.terminal import EXIT_CODES, quiet_libraries
 
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "they, or what they build on, are others by now",
     )
     add_mount_argument(parser)
+    add_metrics_argument(parser)
     parser.set_defaults(main=main)
 
 
@@ -148,7 +149,7 @@ def run_job(
             console.print(trials_table(folder))
         show_findings(read_findings(folder.findings), console)
         if outcome.reason == "Succeeded" and job.spec.evaluation is not None:
-            evaluated = evaluate_with_progress(job, folder, resolver, console)
+            evaluated = evaluate_with_progress(job, folder, resolver, console, arguments.allow_metrics)
             if evaluated.evaluation is not None:
                 show_evaluation(folder, console)
             if evaluated.reason != "Succeeded":

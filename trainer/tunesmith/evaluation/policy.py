@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
-from tunesmith.api.metric import MetricName
+from tunesmith.api.metric import OF_TEXTS, MetricName
 from tunesmith.api.ppo import PPO
 from tunesmith.data.examples import FIXED
 from tunesmith.data.tokenized import TokenizedRows
@@ -50,7 +50,7 @@ class Drawn:
 
 def needs_references(ppo: PPO, metrics: Sequence[MetricName]) -> bool:
     """Whether something compares answers with the right ones."""
-    return not {"exactMatch", "tokenF1"}.isdisjoint(metrics) or (ppo.compares and not BY_REWARD.isdisjoint(metrics))
+    return not set(OF_TEXTS).isdisjoint(metrics) or (ppo.compares and not BY_REWARD.isdisjoint(metrics))
 
 
 def draw(outputs: Outputs, prompts: Sequence[Sequence[int]], spec: FineTuneJobSpec, progress: Progress) -> Drawn:
@@ -208,7 +208,7 @@ def rewards(
         elif term.model is not None and term.model.source is not None:
             whole = [[*prompts[row], *tokens] for (_, row), tokens in zip(cases, written, strict=True)]
             place = f"{PLACE}[{index}].model.source"
-            terms[index] = _scores(
+            terms[index] = reward_scores(
                 term.model.source,
                 place,
                 whole,
@@ -225,7 +225,7 @@ def rewards(
     return [_at(_with_answer(answers), earned[which == number], len(prompts)) for number, answers in enumerate(models)]
 
 
-def _scores(
+def reward_scores(
     source: str,
     place: str,
     texts: Sequence[Sequence[int]],

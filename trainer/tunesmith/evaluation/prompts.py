@@ -12,12 +12,13 @@ from tunesmith.api.load import InputError, Problem
 from tunesmith.api.reward import RESPONSE
 from tunesmith.data.encode import encode_prompts, fill, prompt_of
 from tunesmith.data.rows import Row
-from tunesmith.evaluation import policy
+from tunesmith.evaluation import judge, policy
 from tunesmith.evaluation.generate import Answers
 from tunesmith.evaluation.outputs import Outputs
 from tunesmith.evaluation.perturb import changed
+from tunesmith.evaluation.policy import Progress
 from tunesmith.evaluation.questions import with_question
-from tunesmith.evaluation.score import Progress, score_texts
+from tunesmith.evaluation.scorers import Scorers
 from tunesmith.evaluation.statistics import RowScores
 from tunesmith.sources import Resolver
 
@@ -86,9 +87,10 @@ def _teller(progress: Progress, what: str, total: int) -> Callable[[int], None]:
 def judge_answers(
     metric: str,
     models: Sequence[Answers],
-    prompts: Sequence[Sequence[int]],
-    texts: Sequence[dict[str, str]],
+    variant: Variant,
+    references: Sequence[str],
     spec: FineTuneJobSpec,
+    scorers: Scorers,
     resolver: Resolver,
     open_outputs: policy.OpenOutputs,
     tokenizer: PreTrainedTokenizerBase,
@@ -99,17 +101,18 @@ def judge_answers(
     Args:
         metric: evaluation.prompts.metric.
         models: the answers of each model.
-        prompts: tokens of each prompt.
-        texts: of the test rows, with their references.
-        spec, resolver, open_outputs, tokenizer, progress: as for the evaluation.
+        variant: the wording.
+        references: the right answers.
+        spec, scorers, resolver, open_outputs, tokenizer, progress: as for the evaluation.
 
     Raises:
         InputError: the metric is none for this, or a reward model cannot be loaded.
     """
-    references = [text.get("reference", "") for text in texts]
     if metric == "reward":
-        return policy.rewards(models, prompts, references, spec, resolver, open_outputs, tokenizer, progress)
-    found = [score_texts(metric, answers.texts, references) for answers in models]
+        return policy.rewards(models, variant.prompts, references, spec, resolver, open_outputs, tokenizer, progress)
+    if metric == "judge":
+        return judge.judge_answers(models, variant.texts, spec, resolver, open_outputs, tokenizer, progress)
+    found = [scorers.rows(metric, answers.texts, references) for answers in models]
     scores = [score for score in found if score is not None]
     if len(scores) < len(found):
         raise InputError(Problem(f"{metric} does not judge other wordings yet; choose another", f"{PLACE}.metric"))

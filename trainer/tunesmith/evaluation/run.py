@@ -27,6 +27,7 @@ from tunesmith.data.rows import read_rows
 from tunesmith.evaluation import significance, statistics
 from tunesmith.evaluation.alone import as_if_trained
 from tunesmith.evaluation.compare import Scored, metric_reports, row_warnings, size_warnings
+from tunesmith.evaluation.domains import domain_reports
 from tunesmith.evaluation.earlier import EarlierRun, OwnRows, earlier_scores, made_by, read_earlier_runs, row_ids
 from tunesmith.evaluation.failures import find_failures
 from tunesmith.evaluation.gates import gate_reports
@@ -36,16 +37,17 @@ from tunesmith.evaluation.outputs import Outputs, delete_others
 from tunesmith.evaluation.pairs import longer_answer_accuracy, preferred
 from tunesmith.evaluation.policy import Drawn
 from tunesmith.evaluation.prompts import Variant, answer_variants, judge_answers, variants_of
-from tunesmith.evaluation.report import EvaluationReport, ModelReport, write_report
+from tunesmith.evaluation.report import EvaluationReport, MetricReport, ModelReport, write_report
 from tunesmith.evaluation.score import (
     ModelScores,
     Progress,
     TestSet,
+    compare_answers,
     compare_policies,
     read_test_set,
     score_model,
-    score_texts,
 )
+from tunesmith.evaluation.scorers import Scorers
 from tunesmith.evaluation.statistics import RowScores
 from tunesmith.evaluation.verdict import better_of
 from tunesmith.evaluation.wordings import Wording, lines_of, prompts_report
@@ -66,6 +68,7 @@ def evaluate_job(
     progress: Progress = lambda what, done, total: None,
     attempt: int = 1,
     crew: Crew | None = None,
+    metric_modules: Sequence[str] = (),
 ) -> Outcome:
     """Evaluates the model in a run's folder as spec.evaluation asks, and leaves the figures there.
 
@@ -76,6 +79,7 @@ def evaluate_job(
         progress: is told of each batch.
         attempt: goes into the outcome.
         crew: who computes; by default this process, or as many workers on this machine as spec.evaluation asks for.
+        metric_modules: that own metrics may come from, each with what is below it.
 
     Returns:
         With the figures, also where a gate failed; else with the reason. What can be expected to go wrong is never
@@ -83,7 +87,7 @@ def evaluate_job(
     """
     try:
         with closing(crew or _crew(job)) as somebody:
-            report = _evaluate(job, folder, resolver, progress, somebody)
+            report = _evaluate(job, folder, resolver, progress, somebody, metric_modules)
     except Exception as error:  # any failure becomes an Outcome; a defect's traceback goes to the log
         return _failure(error, attempt)
     failed = [gate.message for gate in report.gates if not gate.passed]
@@ -117,7 +121,12 @@ def _crew(job: FineTuneJob) -> Crew:
 
 
 def _evaluate(
-    job: FineTuneJob, folder: RunFolder, resolver: Resolver, progress: Progress, crew: Crew
+    job: FineTuneJob,
+    folder: RunFolder,
+    resolver: Resolver,
+    progress: Progress,
+    crew: Crew,
+    metric_modules: Sequence[str],
 ) -> EvaluationReport:
     spec, evaluation = job.spec, job.spec.evaluation
     if evaluation is None or spec.dataset.test is None:
@@ -125,6 +134,7 @@ def _evaluate(
     if spec.trains and not folder.model.exists():
         raise InputError(Problem("holds no model yet; run the job to its end first", file=str(folder.root)))
     torch.set_num_threads(_threads(spec))
+    scorers = Scorers(evaluation, resolver, metric_modules, progress)
     rows = read_rows(spec.dataset.test, resolver, "spec.dataset.test.source")
     if spec.trains:
         location, address = ModelLocation(str(folder.model.absolute())), str(folder.model)
@@ -134,6 +144,7 @@ def _evaluate(
         spec, evaluation = job.spec, job.spec.evaluation or evaluation
     tokenizer = load_tokenizer(location, spec.objective.kind)
     test = read_test_set(rows, spec, evaluation, tokenizer)
+    scorers.check(test.references)
     tested = OwnRows(row_ids(rows, test.texts, spec), test.texts, test.encoded.tokens if test.encoded else None)
     earlier = read_earlier_runs(evaluation.compare_with, resolver, tested)
 
@@ -149,16 +160,19 @@ def _evaluate(
     base = None
     if evaluation.compare_with_base:
         base = score(_base(spec, resolver, tokenizer, location), drawn=tuned.scores.drawn)
+    both = [tuned.scores, *([base.scores] if base else [])]
+    compare_answers(both, test, spec, scorers, resolver, open_outputs, tokenizer, progress)
     if spec.objective.ppo is not None:
-        both = tuned.scores, base.scores if base else None
-        compare_policies(*both, test, spec, resolver, open_outputs, tokenizer, progress)
+        beside = base.scores if base else None
+        compare_policies(tuned.scores, beside, test, spec, resolver, open_outputs, tokenizer, progress)
 
     models = {"tuned": tuned, **({"base": base} if base else {})}
-    judge = partial(judge_answers, texts=test.texts, spec=spec, resolver=resolver, open_outputs=open_outputs)
-    own, wordings = _wordings(models, variants, evaluation, partial(judge, tokenizer=tokenizer, progress=progress))
+    judge = partial(judge_answers, references=test.references, spec=spec, scorers=scorers, resolver=resolver)
+    judge = partial(judge, open_outputs=open_outputs, tokenizer=tokenizer, progress=progress)
+    own, wordings = _wordings(models, variants, evaluation, judge)
     crew.release()
     failures = find_failures(rows, test, {n: m.scores for n, m in models.items()}, spec, resolver, progress)
-    report = _report(job, evaluation, test, tuned, base, tested, earlier)
+    report = _report(job, evaluation, test, tuned, base, tested, earlier, scorers)
     metric = str(evaluation.prompts_metric)
     more = {
         "prompts": prompts_report(metric, [t["prompt"] for t in test.texts], own, variants, wordings) if own else None,
@@ -189,7 +203,7 @@ def _wordings(
     models: Mapping[str, "_Measured"],
     variants: Sequence[Variant],
     evaluation: EvaluationSpec,
-    judge: Callable[[str, Sequence[Answers], Sequence[Sequence[int]]], list[RowScores]],
+    judge: Callable[[str, Sequence[Answers], Variant], list[RowScores]],
 ) -> tuple[Wording | None, list[Wording]]:
     """The answers to the job's own prompts and to the others, judged; nothing where no others are asked for."""
     metric = evaluation.prompts_metric
@@ -200,7 +214,7 @@ def _wordings(
     found = []
     for number, variant in enumerate(variants):
         given = {name: models[name].variants[number] for name in answers}
-        scores = judge(metric, list(given.values()), variant.prompts)
+        scores = judge(metric, list(given.values()), variant)
         found.append(Wording(given, dict(zip(given, scores, strict=True))))
     return own, found
 
@@ -285,6 +299,7 @@ def _report(
     base: _Measured | None,
     tested: OwnRows,
     earlier: Sequence[EarlierRun],
+    scorers: Scorers,
 ) -> EvaluationReport:
     pairs = test.pairs
     settings: dict[str, int | float | str] = {
@@ -300,10 +315,12 @@ def _report(
         "seed": statistics.SEED,
         **_drawing(job.spec),
         **made_by(job.spec),
+        **scorers.settings,
     }
-    scored, warnings = _scored(evaluation, tuned, base, tested, earlier, settings)
+    scored, warnings = _scored(evaluation, tuned, base, tested, earlier, settings, scorers)
     tasks = tuned.scores.harness, base.scores.harness if base else None
     metrics = [*metric_reports([*scored, *harness_scores(*tasks)]), *harness_values(*tasks)]
+    domains, empty = _domains(test, tuned, base)
     return EvaluationReport(
         job=job.metadata.name,
         rows=test.rows,
@@ -311,13 +328,29 @@ def _report(
         dropped=test.encoded.pieces.dropped if test.encoded else len(pairs.pairs) - len(pairs.texts) if pairs else 0,
         longer=longer_answer_accuracy(pairs) if pairs else None,
         metrics=metrics,
+        domains=domains,
         gates=gate_reports(evaluation.gates, metrics),
-        warnings=[*warnings, *row_warnings(scored), *size_warnings(evaluation.detect, metrics)],
+        warnings=[
+            *warnings,
+            *scorers.warnings,
+            *empty,
+            *row_warnings(scored),
+            *size_warnings(evaluation.detect, metrics),
+        ],
         tuned=tuned.report,
         base=base.report if base else None,
         settings=settings,
         versions={name: version(name) for name in _VERSIONS},
     )
+
+
+def _domains(
+    test: TestSet, tuned: _Measured, base: _Measured | None
+) -> tuple[dict[str, list[MetricReport]], list[str]]:
+    losses = tuned.scores.losses
+    if not test.domains or losses is None or test.encoded is None:
+        return {}, []
+    return domain_reports(test.domains, test.encoded.tokens, losses, base.scores.losses if base else None)
 
 
 def _scored(
@@ -327,6 +360,7 @@ def _scored(
     tested: OwnRows,
     earlier: Sequence[EarlierRun],
     settings: Mapping[str, object],
+    scorers: Scorers,
 ) -> tuple[list[Scored], list[str]]:
     """Each metric of all models, and what cannot be compared."""
     names = evaluation.metrics
@@ -335,7 +369,7 @@ def _scored(
         others["base"] = {str(name): scores for name, scores in base.scores.metrics.items()}
     warnings = []
     for run in earlier:
-        others[run.address], missing = earlier_scores(run, list(tuned.scores.metrics), tested, settings, score_texts)
+        others[run.address], missing = earlier_scores(run, list(tuned.scores.metrics), tested, settings, scorers.rows)
         warnings += missing
     better = {metric.name: metric.better for metric in evaluation.own}
     scored = []

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,17 +9,21 @@ from transformers import PreTrainedTokenizerBase
 
 from tunesmith.api.evaluation import EvaluationSpec
 from tunesmith.api.job import FineTuneJobSpec
-from tunesmith.api.metric import MetricName
+from tunesmith.api.load import InputError, Problem
+from tunesmith.api.metric import OF_ANSWERS, MetricName
 from tunesmith.data.encode import encode_prompts, prompt_of, response_of, text_of
 from tunesmith.data.rows import Row
 from tunesmith.evaluation import policy
+from tunesmith.evaluation.domains import PLACE as DOMAINS
+from tunesmith.evaluation.domains import domains_of
 from tunesmith.evaluation.generate import Answers
 from tunesmith.evaluation.harness import Harness
+from tunesmith.evaluation.judge import judge_answers
 from tunesmith.evaluation.loss import TestRows, encode_test, loss_work, losses_of_rows
-from tunesmith.evaluation.metrics import exact_match, token_f1
 from tunesmith.evaluation.outputs import Outputs
 from tunesmith.evaluation.pairs import TestPairs, by_prompt, pair_scores, pair_work, preferred, read_test_pairs
 from tunesmith.evaluation.policy import Drawn
+from tunesmith.evaluation.scorers import Scorers
 from tunesmith.evaluation.statistics import Floats, RowScores, mean_score, perplexity
 from tunesmith.sources import Resolver
 from tunesmith.training.failures import LossDivergedError
@@ -28,9 +31,7 @@ from tunesmith.training.failures import LossDivergedError
 Progress = Callable[[str, int, int], None]
 """Is told what is being done, how much of it is done, and how much there is."""
 
-_COMPARISONS: dict[MetricName, Callable[[str, str], float]] = {"exactMatch": exact_match, "tokenF1": token_f1}
 _OF_LOSSES: frozenset[MetricName] = frozenset({"loss", "perplexity"})
-_OF_POLICIES: frozenset[MetricName] = policy.OF_ANSWERS | {"divergence"}
 _LARGEST_LOSS = 700.0
 """Nats per token; exp of more is no number."""
 
@@ -51,13 +52,20 @@ class TestSet:
     """Tokens of each prompt, where there are answers."""
     pairs: TestPairs | None = None
     """For pairAccuracy; these are the rows then."""
+    domains: list[str] = field(default_factory=list)
+    """Of each row, where there are any."""
+
+    @property
+    def references(self) -> list[str]:
+        """Of each row; empty where it has none."""
+        return [text.get("reference", "") for text in self.texts]
 
 
 @dataclass(frozen=True)
 class ModelScores:
     """One model on all test rows."""
 
-    metrics: dict[MetricName, RowScores]
+    metrics: dict[str, RowScores]
     losses: Floats | None = None
     """The negative log-likelihood of each row's tokens, in nats; [rows]."""
     answers: Answers | None = None
@@ -81,6 +89,8 @@ def read_test_set(
         InputError: a column is missing, or no row has anything to predict.
     """
     if spec.objective.reward is not None:
+        if evaluation.domain_column is not None:
+            raise InputError(Problem("goes with loss and perplexity, which a reward model has not; drop it", DOMAINS))
         pairs = read_test_pairs(rows, spec, tokenizer)
         return TestSet(rows=len(pairs.pairs), texts=pairs.texts_of_rows, pairs=pairs)
     texts = []
@@ -91,13 +101,19 @@ def read_test_set(
         else:
             prompt = {"prompt": prompt_of(row, spec, tokenizer)}
             texts.append(prompt | ({"reference": response_of(row, spec)} if _has_reference(row, spec) else {}))
-    asks_answers = not (_COMPARISONS.keys() | _OF_POLICIES).isdisjoint(evaluation.metrics)
+    asks_answers = _compares_answers(evaluation) or "divergence" in evaluation.metrics
+    asks_losses = evaluation.domain_column is not None or not _OF_LOSSES.isdisjoint(evaluation.metrics)
     return TestSet(
         rows=len(rows),
         texts=texts,
-        encoded=encode_test(rows, spec, tokenizer) if not _OF_LOSSES.isdisjoint(evaluation.metrics) else None,
+        encoded=encode_test(rows, spec, tokenizer) if asks_losses else None,
         prompts=encode_prompts([text["prompt"] for text in texts], spec, tokenizer) if asks_answers else [],
+        domains=domains_of(rows, evaluation.domain_column) if evaluation.domain_column is not None else [],
     )
+
+
+def _compares_answers(evaluation: EvaluationSpec) -> bool:
+    return bool(evaluation.own) or not {*OF_ANSWERS, *policy.OF_ANSWERS}.isdisjoint(evaluation.metrics)
 
 
 def _has_reference(row: Row, spec: FineTuneJobSpec) -> bool:
@@ -105,7 +121,7 @@ def _has_reference(row: Row, spec: FineTuneJobSpec) -> bool:
     ppo, evaluation = spec.objective.ppo, spec.evaluation
     if ppo is None or evaluation is None or spec.dataset.columns.response in row:
         return True
-    return policy.needs_references(ppo, evaluation.metrics)
+    return bool(evaluation.own) or policy.needs_references(ppo, evaluation.metrics)
 
 
 def score_model(
@@ -125,7 +141,7 @@ def score_model(
     """
     assert spec.evaluation is not None
     evaluation = spec.evaluation
-    metrics: dict[MetricName, RowScores] = {}
+    metrics: dict[str, RowScores] = {}
     if test.pairs is not None:
         work = pair_work(test.pairs, outputs.tokenizer, evaluation.batch_size)
         found, _ = outputs.of(work, lambda done: progress("pair accuracy", done, test.rows))
@@ -148,7 +164,7 @@ def score_model(
     if "divergence" in evaluation.metrics:
         drawn = drawn or policy.draw(outputs, test.prompts, spec, progress)
         likelihoods = policy.likelihoods(outputs, drawn, spec)
-    if (_COMPARISONS.keys() | policy.OF_ANSWERS).isdisjoint(evaluation.metrics):
+    if not _compares_answers(evaluation):
         return ModelScores(metrics, losses, drawn=drawn, likelihoods=likelihoods)
     answers = outputs.answers(
         test.prompts,
@@ -156,9 +172,6 @@ def score_model(
         evaluation.batch_size,
         lambda done: progress("answers", done, test.rows),
     )
-    for name, compare in _COMPARISONS.items():
-        if name in evaluation.metrics:
-            metrics[name] = compare_answers(compare, answers.texts, [text["reference"] for text in test.texts])
     if "answerTokens" in evaluation.metrics:
         metrics["answerTokens"] = policy.answer_tokens(answers)
     return ModelScores(metrics, losses, answers, drawn=drawn, likelihoods=likelihoods)
@@ -184,8 +197,9 @@ def compare_policies(
     if not policy.BY_REWARD.isdisjoint(asked):
         scored = [tuned, *([base] if base else [])]
         answers = [model.answers for model in scored if model.answers is not None]
-        references = [text.get("reference", "") for text in test.texts]
-        earned = policy.rewards(answers, test.prompts, references, spec, resolver, open_outputs, tokenizer, progress)
+        earned = policy.rewards(
+            answers, test.prompts, test.references, spec, resolver, open_outputs, tokenizer, progress
+        )
         for model, scores in zip(scored, earned, strict=True):
             model.metrics["reward"] = scores
         if base is not None and "winRate" in asked:
@@ -194,18 +208,34 @@ def compare_policies(
         tuned.metrics["divergence"] = policy.divergence(tuned.drawn, tuned.likelihoods, base.likelihoods, test.rows)
 
 
-def score_texts(metric: str, answers: Sequence[str | None], references: Sequence[str]) -> RowScores | None:
-    """Answers from wherever beside their references; None where the metric is no comparison of texts."""
-    compare = _COMPARISONS.get(cast(MetricName, metric))
-    return compare_answers(compare, answers, references) if compare is not None else None
-
-
 def compare_answers(
-    compare: Callable[[str, str], float], answers: Sequence[str | None], references: Sequence[str]
-) -> RowScores:
-    """A score for each row; where the model could not answer it is 0, even if nothing was the right answer."""
-    scores = [0.0 if a is None else compare(a, r) for a, r in zip(answers, references, strict=True)]
-    return mean_score(np.array(scores))
+    models: Sequence[ModelScores],
+    test: TestSet,
+    spec: FineTuneJobSpec,
+    scorers: Scorers,
+    resolver: Resolver,
+    open_outputs: policy.OpenOutputs,
+    tokenizer: PreTrainedTokenizerBase,
+    progress: Progress,
+) -> None:
+    """Adds to the metrics of models those that judge their answers, beside references or by a reward model.
+
+    Raises:
+        InputError: a model that judges cannot be loaded, or an own metric fails.
+    """
+    assert spec.evaluation is not None
+    answering = [(model, model.answers) for model in models if model.answers is not None]
+    for model, answers in answering:
+        for name in scorers.names:
+            scores = scorers.rows(name, answers.texts, test.references)
+            assert scores is not None
+            model.metrics[name] = scores
+    if "judge" in spec.evaluation.metrics:
+        prompts = [text["prompt"] for text in test.texts]
+        given = [answers for _, answers in answering]
+        judged = judge_answers(given, prompts, spec, resolver, open_outputs, tokenizer, progress)
+        for (model, _), scores in zip(answering, judged, strict=True):
+            model.metrics["judge"] = scores
 
 
 def _refuse_diverged(losses: NDArray[np.float64], tokens: NDArray[np.float64]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.evaluation.metrics import words
+from tunesmith.evaluation.metrics.words import words
 from tunesmith.evaluation.statistics import FEWEST_ROWS
 
 _SEED = 0

@@ -12,7 +12,7 @@ from tunesmith.api.load import InputError, Problem
 from tunesmith.api.reward import RewardTerm
 from tunesmith.data.examples import Example, Examples
 from tunesmith.data.tokenized import TokenizedRows
-from tunesmith.evaluation.metrics import exact_match
+from tunesmith.evaluation.metrics.words import exact_match
 from tunesmith.rlhf.advantages import Floats
 
 PLACE = "spec.objective.ppo.reward"

@@ -90,3 +90,25 @@ _WORD = re.compile(
     """,
     re.VERBOSE,
 )
+
+
+def is_unspaced(text: str) -> bool:
+    """Whether most letters of a text belong to scripts that are written without spaces."""
+    if text.isascii():
+        return False
+    shape = text.translate(_SHAPES)
+    return shape.count("c") > shape.count("l")
+
+
+def rouge_words(text: str) -> list[str]:
+    """Words as ROUGE counts them: runs of letters and digits, lower case. Of ASCII text these are exactly those of
+    rouge-score, which knows no other letters; a letter of an unspaced script is a word of its own."""
+    text = text.lower()
+    if text.isascii():
+        return _ALPHANUMERIC.findall(text)
+    shape = text.translate(_SHAPES)
+    return [text[m.start() : m.end()] for m in _LETTERS.finditer(shape)]
+
+
+_ALPHANUMERIC = re.compile("[a-z0-9]+")
+_LETTERS = re.compile("[lmn]+|cm*")

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tunesmith.evaluation.metrics import exact_match, token_f1, words
+from tunesmith.evaluation.metrics.words import exact_match, token_f1, words
 
 
 @pytest.mark.parametrize(
