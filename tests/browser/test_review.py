@@ -84,6 +84,7 @@ def test_a_rater_goes_on_where_they_stopped(page: Page, folder: Path) -> None:
         press(page, "2", "Item 3 of 6")
         page.reload()
         at(page, "Item 3 of 6")
+        page.goto("about:blank")  # a page that is open would say that its server is gone
         process.kill()
         process.wait()
     with served(folder, "anna") as (_, addresses):
