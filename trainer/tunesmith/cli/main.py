@@ -18,6 +18,7 @@ COMMANDS = {
     "estimate": "the memory that a job needs, whether it fits, and what would make it fit",
     "find": "find a learning rate, or the largest micro-batch, for a job",
     "evaluate": "evaluate a run's model on its test set",
+    "report": "the page of a run, or a comparison of several",
     "adapters": "combine adapters, or merge one into its base",
     "export": "write a run's model merged, quantized or as a graph",
     "train": "what a RayJob's driver runs",

@@ -30,6 +30,7 @@ def main(arguments: argparse.Namespace) -> int:
     from tunesmith.launch.run import in_thread, stop_on_signals
     from tunesmith.launch.search import run_search
     from tunesmith.launch.workers import Placement, run_attempt
+    from tunesmith.report.write import leave_report, with_report
     from tunesmith.sources import Resolver
     from tunesmith.training.assignment import Assignment
     from tunesmith.training.failures import outcome_of
@@ -53,6 +54,9 @@ def main(arguments: argparse.Namespace) -> int:
         outcome = outcome_of(error, run.attempt)
     outcome = with_addresses(outcome, run, folder)
     write_result(folder, outcome)
+    if outcome.reason != "InvalidInput":
+        outcome = with_addresses(with_report(outcome, leave_report(folder)), run, folder)
+        write_result(folder, outcome)
     logging.info("%s: %s", outcome.reason, outcome.message)
     return 0 if outcome.reason == "Succeeded" else 1
 
