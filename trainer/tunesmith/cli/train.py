@@ -47,6 +47,8 @@ def main(arguments: argparse.Namespace) -> int:
                 outcome = in_thread(lambda: run_search(assignment, placement, logging.info))
             else:
                 outcome = in_thread(lambda: run_attempt(assignment, placement))
+            write_result(folder, outcome)
+            outcome = with_report(outcome, leave_report(folder))
     except FolderInUseError as error:  # its folder is not this run's to write to
         logging.error("%s", error)
         return 1
@@ -54,9 +56,6 @@ def main(arguments: argparse.Namespace) -> int:
         outcome = outcome_of(error, run.attempt)
     outcome = with_addresses(outcome, run, folder)
     write_result(folder, outcome)
-    if outcome.reason != "InvalidInput":
-        outcome = with_addresses(with_report(outcome, leave_report(folder)), run, folder)
-        write_result(folder, outcome)
     logging.info("%s: %s", outcome.reason, outcome.message)
     return 0 if outcome.reason == "Succeeded" else 1
 

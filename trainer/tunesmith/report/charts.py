@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tunesmith.report.svg import BAD, GOOD, GRID, INK, MUTED, SERIES, SIZE, draw
+from tunesmith.report.svg import BAD, GOOD, GRID, INK, MUTED, SERIES, SIZE, draw, plain_log_scale
 
 _POINTS = 300
 """More points than that are averaged in groups: nobody could see them apart."""
@@ -68,7 +68,7 @@ def curve_chart(
         axis.set(xlabel=across)
         axis.xaxis.get_major_locator().set_params(integer=True, nbins=6)
         if log:
-            axis.set_yscale("log")
+            plain_log_scale(axis, "y")
         if limits is not None:
             axis.set_ylim(*limits)
         elif zero:
@@ -154,7 +154,7 @@ def scatter_chart(title: str, caption: str, points: Sequence[tuple[Any, float]],
         axis.scatter([x for x, _ in points], [y for _, y in points], c=colors, s=22, zorder=2)
         axis.set(ylabel="lowest validation loss")
         if log:
-            axis.set_xscale("log")
+            plain_log_scale(axis, "x")
 
     return Chart(title, caption, draw(f"{title}: {len(points)} trials", paint))
 
@@ -190,5 +190,5 @@ def forest_chart(title: str, caption: str, differences: Sequence[Difference]) ->
         axis.spines[["left", "bottom"]].set_visible(False)
 
     told = "; ".join(f"{each.label} {each.text}: {each.verdict or 'no verdict'}" for each in differences)
-    height = 0.5 + 0.27 * len(differences)
+    height = 0.5 + 0.3 * len(differences)
     return Chart(title, caption, draw(f"{title}: {told}", paint, (SIZE[0], height)))

@@ -189,7 +189,7 @@ def _doubt(run: Run, report: EvaluationReport) -> str:
         return f"{counted(report.tuned.unfinished, 'answer')} did not end within evaluation.maxNewTokens: raise it"
     if lead is not None and lead.name in _SHARES and lead.tuned.value <= 1 - _FEW:
         share = f"{1 - lead.tuned.value:.0%}"
-        return f"{share} of the test rows are still wrong by {title_of(lead.name)}: read some of them first"
+        return f"{share} of the test rows are still wrong by {title_of(lead.name)}: read some before you rely on it"
     if (run.spec.get("model") or {}).get("source") is None and lead is not None and lead.base is not None:
         return "its base knew nothing, since it is the same model before training: being better than that says little"
     return ""

@@ -21,7 +21,7 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tunesmith",
     "text.parse_math": False,
-    "font.size": 8,
+    "font.size": 9,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": MUTED,
     "axes.spines.top": False,
@@ -36,12 +36,12 @@ _STYLE: Any = {
     "lines.linewidth": 1.6,
     "lines.markersize": 4,
     "legend.frameon": False,
-    "legend.fontsize": 7.5,
+    "legend.fontsize": 8.5,
     "axes.formatter.use_mathtext": False,
 }
 _REMOVED = re.compile(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>|<!--.*?-->", re.DOTALL)
 _numbers = itertools.count(1)
-SIZE = (4.4, 2.5)
+SIZE = (4.1, 2.5)
 """Inches, at 72 pixels of SVG each; a page scales it."""
 
 
@@ -64,6 +64,21 @@ def draw(label: str, paint: Callable[[Any], None], size: tuple[float, float] = S
         paint(figure.subplots())
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     return _inline(buffer.getvalue(), label)
+
+
+def plain_log_scale(axis: Any, which: str) -> None:
+    """A logarithmic axis whose ticks are plain numbers: mathematical text would need fonts that a page lacks.
+
+    Args:
+        axis: matplotlib's axes.
+        which: x or y.
+    """
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    getattr(axis, f"set_{which}scale")("log")
+    side = getattr(axis, f"{which}axis")
+    side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    side.set_minor_formatter(NullFormatter())
 
 
 def _inline(svg: str, label: str) -> Markup:

@@ -48,7 +48,7 @@ def many(count: float) -> str:
     """A large number in a few characters: 1.2 M."""
     for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= factor:
-            return f"{count / factor:.3g} {unit}"
+            return f"{count / factor:.3g}\N{NO-BREAK SPACE}{unit}"
     return f"{count:.4g}"
 
 
