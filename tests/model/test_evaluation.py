@@ -377,6 +377,7 @@ def test_a_pod_and_a_person_get_the_same_figures(
     outcome = Outcome.model_validate_json(log.read_text())
     assert (outcome.reason, outcome.attempt) == ("Succeeded", 2)
     assert (outcome.artifacts.folder, outcome.artifacts.model) == (address, f"{address}/model")
+    assert outcome.artifacts.report == f"{address}/report.html"
     assert len(log.read_bytes()) <= 4096
 
     assert json.loads(folder.config.read_text())["fields"] == identity_fields(job.spec)

@@ -74,3 +74,7 @@ def test_what_has_succeeded_is_not_run_again(
     assert before.items() < after.items()
     assert main(["run", "-f", str(file), "--fresh"]) == 0
     assert models(runs) == after, "there was nothing left to do"
+    page = (runs / "sums.html").read_text()
+    for stage in STAGES:
+        assert f'href="sums-{stage}/report.html"' in page
+        assert (runs / f"sums-{stage}" / "report.html").exists()

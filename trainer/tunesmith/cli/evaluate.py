@@ -42,6 +42,7 @@ def main(arguments: argparse.Namespace) -> int:
         return evaluate_on_ray()
     quiet_libraries()
     from tunesmith.launch.folder import open_folder
+    from tunesmith.report.write import leave_report
 
     folder = RunFolder(arguments.folder)
     job = job_of(folder)
@@ -49,9 +50,12 @@ def main(arguments: argparse.Namespace) -> int:
     console = Console(highlight=False)
     with open_folder(folder, job):
         outcome = evaluate_with_progress(job, folder, resolver, console, arguments.allow_metrics)
+        page = leave_report(folder, console.print)
     if outcome.evaluation is not None:
         show_evaluation(folder, console)
         console.print(f"rows: {folder.evaluation / 'rows.jsonl'}")
+    if page is not None:
+        console.print(f"report: {page}", soft_wrap=True)
     if outcome.reason != "Succeeded":
         print(f"{job.metadata.name}: {outcome.reason}: {outcome.message}", file=sys.stderr)
     return EXIT_CODES.get(outcome.reason, 1)
@@ -137,6 +141,7 @@ def evaluate_in_pod(
     from tunesmith.evaluation.run import evaluate_job
     from tunesmith.evaluation.work import Here
     from tunesmith.launch.folder import FolderInUseError, open_folder
+    from tunesmith.report.write import leave_report, with_report
     from tunesmith.training.failures import outcome_of
 
     attempt = 1
@@ -146,6 +151,7 @@ def evaluate_in_pod(
         resolver = Resolver(folders=run.runs, in_pod=True, mount_root=mount_root)
         with open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S):
             outcome = evaluate_job(job, folder, resolver, log_tenths(), attempt, Here(), run.metric_modules)
+            outcome = with_report(outcome, leave_report(folder))
         outcome = with_addresses(outcome, run, folder)
     except FolderInUseError as error:  # says nothing of the model
         logging.error("%s", error)
@@ -168,6 +174,7 @@ def evaluate_on_ray(config: Path = Path(CONFIG_DIR), mount_root: Path = Path(MOU
     quiet_libraries()
     from tunesmith.evaluation.workers import evaluate_on_cluster
     from tunesmith.launch.folder import FolderInUseError, open_folder, write_outcome
+    from tunesmith.report.write import leave_report, with_report
     from tunesmith.training.failures import outcome_of
 
     job, run = read_config(config)
@@ -177,6 +184,7 @@ def evaluate_on_ray(config: Path = Path(CONFIG_DIR), mount_root: Path = Path(MOU
         with open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S):
             folder.evaluation_outcome.unlink(missing_ok=True)
             outcome = evaluate_on_cluster(job, folder, resolver, run.attempt)
+            outcome = with_report(outcome, leave_report(folder))
     except FolderInUseError as error:  # its folder is not this run's to write to
         logging.error("%s", error)
         return 1

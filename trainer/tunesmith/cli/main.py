@@ -19,6 +19,7 @@ COMMANDS = {
     "find": "find a learning rate, or the largest micro-batch, for a job",
     "evaluate": "evaluate a run's model on its test set",
     "review": "let people rate answers, blinded, and see what their ratings show",
+    "report": "the page of a run, or a comparison of several",
     "adapters": "combine adapters, or merge one into its base",
     "export": "write a run's model merged, quantized or as a graph",
     "train": "what a RayJob's driver runs",

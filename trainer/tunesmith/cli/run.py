@@ -50,13 +50,27 @@ def main(arguments: argparse.Namespace) -> int:
     console = Console(highlight=False)
     folders = {job.metadata.name: RunFolder(arguments.output or arguments.runs / job.metadata.name) for job in jobs}
     kept = done_stages([job for job in jobs if job.metadata.name in stages], folders)
+    pipelines = [each for each in resources if isinstance(each, RLHFPipeline)]
     for job in jobs:
         name = job.metadata.name
         outcome = run_job(job, folders[name], arguments, console, name in kept)
+        for pipeline in pipelines:
+            if name in (stage.metadata.name for stage in jobs_of(pipeline)):
+                report_pipeline(pipeline, folders, arguments.runs, console)
         if outcome.reason != "Succeeded":
             print(f"{name}: {outcome.reason}: {outcome.message}", file=sys.stderr)
             return EXIT_CODES.get(outcome.reason, 1)
     return 0
+
+
+def report_pipeline(pipeline: RLHFPipeline, folders: Mapping[str, RunFolder], runs: Path, console: Console) -> None:
+    """Leaves the page of a pipeline beside its stages' folders, as far as it has come."""
+    from tunesmith.report.write import leave_pipeline_report
+
+    stages = [folders[job.metadata.name] for job in jobs_of(pipeline)]
+    page = leave_pipeline_report(pipeline.metadata.name, stages, runs, console.print)
+    if page is not None:
+        console.print(f"report of {pipeline.metadata.name}: {page}", soft_wrap=True)
 
 
 def done_stages(stages: list[FineTuneJob], folders: Mapping[str, RunFolder]) -> set[str]:
@@ -123,6 +137,7 @@ def run_job(
     from tunesmith.cli.trials_table import trials_table
     from tunesmith.launch.folder import open_folder, read_result
     from tunesmith.launch.run import train_here
+    from tunesmith.report.write import leave_report
     from tunesmith.sources import Resolver
     from tunesmith.training.coach import read_findings
 
@@ -153,7 +168,11 @@ def run_job(
             if evaluated.evaluation is not None:
                 show_evaluation(folder, console)
             if evaluated.reason != "Succeeded":
+                leave_report(folder, console.print)
                 return evaluated
+        page = leave_report(folder, console.print)
+    if page is not None:
+        console.print(f"report: {page}", soft_wrap=True)
     if outcome.reason == "Succeeded":
         console.print(f"model: {folder.model if job.spec.trains else job.spec.model.source}\nfolder: {folder.root}")
     return outcome

@@ -30,6 +30,7 @@ def main(arguments: argparse.Namespace) -> int:
     from tunesmith.launch.run import in_thread, stop_on_signals
     from tunesmith.launch.search import run_search
     from tunesmith.launch.workers import Placement, run_attempt
+    from tunesmith.report.write import leave_report, with_report
     from tunesmith.sources import Resolver
     from tunesmith.training.assignment import Assignment
     from tunesmith.training.failures import outcome_of
@@ -46,6 +47,8 @@ def main(arguments: argparse.Namespace) -> int:
                 outcome = in_thread(lambda: run_search(assignment, placement, logging.info))
             else:
                 outcome = in_thread(lambda: run_attempt(assignment, placement))
+            write_result(folder, outcome)
+            outcome = with_report(outcome, leave_report(folder))
     except FolderInUseError as error:  # its folder is not this run's to write to
         logging.error("%s", error)
         return 1

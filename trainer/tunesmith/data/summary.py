@@ -100,6 +100,8 @@ class DataSummary:
     """Weights of the model, without what the method adds to it."""
     equal: int = 0
     """Training pairs that were left out: both answers are the same."""
+    hardware: str = ""
+    """What it is trained on."""
 
     @classmethod
     def read(cls, fields: dict[str, Any]) -> Self:

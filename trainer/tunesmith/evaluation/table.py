@@ -14,7 +14,7 @@ from tunesmith.evaluation.figures import number_text, p_text, range_text
 from tunesmith.evaluation.report import Comparison, EvaluationReport, MetricReport, read_report
 from tunesmith.evaluation.verdict import Better, Verdict
 
-_TITLES: dict[MetricName, str] = {
+TITLES: dict[MetricName, str] = {
     "loss": "loss, nats",
     "perplexity": "perplexity",
     "exactMatch": "exact match",
@@ -82,7 +82,7 @@ def _caption(report: EvaluationReport) -> str:
 
 def _lines(metric: MetricReport, named: bool) -> Iterator[list[str]]:
     """The cells of each comparison; the metric itself stands in the first."""
-    title = escape(_TITLES.get(cast(MetricName, metric.name), metric.name))
+    title = escape(TITLES.get(cast(MetricName, metric.name), metric.name))
     first = [title + _ARROWS[metric.better], _text(metric.tuned)]
     if not metric.comparisons:
         verdict = ["", f"{_chance(metric.corrected_p)}\n{_styled(metric.verdict)}".strip()] if metric.verdict else []

@@ -19,6 +19,8 @@ from tunesmith.models.prompts import virtual_tokens
 Keep = Callable[[dict[int, Any]], None]
 """Is given outputs by the numbers of their items as soon as they are there; what JSON can hold."""
 
+_CARD = "README.md"
+
 
 class RowsFailedError(Exception):
     """Rows that no worker gets done."""
@@ -127,12 +129,12 @@ def digest(*facts: Any) -> str:
 
 def fingerprint(location: ModelLocation) -> list[Any]:
     """What tells the files of a model from others, without reading the large ones: names, sizes and times; of the Hub
-    the commit."""
+    the commit. Its card is not of the model: an evaluation writes it anew."""
     folder, base = Path(location.name), location.adapter_base
     if not folder.is_dir():
         config = AutoConfig.from_pretrained(location.name, revision=location.revision)
         return [location.name, getattr(config, "_commit_hash", None) or location.revision]
-    files = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
+    files = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file() and path.name != _CARD]
     found: list[Any] = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]
     return [*found, fingerprint(base)] if base is not None else found
 

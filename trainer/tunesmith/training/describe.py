@@ -2,8 +2,10 @@
 
 import json
 import logging
+import platform
 from dataclasses import asdict, replace
 
+import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -35,6 +37,7 @@ def describe(
         total_steps=plan.total_steps,
         trainable_parameters=parameters.trained,
         total_parameters=parameters.total,
+        hardware=_hardware(accelerator),
     )
     partial = assignment.folder.data.with_suffix(".partial")  # the progress display reads it as soon as it is there
     partial.write_text(json.dumps(asdict(summary)), encoding="utf-8")
@@ -52,3 +55,11 @@ def describe(
         summary.dropped,
         summary.total_steps,
     )
+
+
+def _hardware(accelerator: Accelerator) -> str:
+    """The workers, and what each of them computes on."""
+    workers = f"{accelerator.num_processes} worker{'s' if accelerator.num_processes > 1 else ''}"
+    if accelerator.device.type == "cuda":
+        return f"{workers}, each on one {torch.cuda.get_device_name(accelerator.device)}"
+    return f"{workers}, each on {torch.get_num_threads()} CPU threads ({platform.machine()})"

@@ -107,7 +107,8 @@ class Telemetry:
         if "validation/loss" in record:
             self._gauges["validation_loss"].set(record["validation/loss"])
         self._note_objective(record)
-        self._gauges["peak_memory_bytes"].set(peak_memory())
+        record = record | {"peak_memory_bytes": peak_memory()}
+        self._gauges["peak_memory_bytes"].set(record["peak_memory_bytes"])
         for name, amount in (("steps", 1), ("tokens", tokens), ("samples", samples)):
             self._counters[name].inc(amount)
         self._step_time.observe(seconds)
