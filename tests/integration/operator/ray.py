@@ -187,7 +187,7 @@ class Ray:
         name = job["metadata"]["labels"]["tunesmith.dev/job"]
         owner = self._kube.find(*JOB, name, self._namespace)
         status = (owner or {}).get("status", {})
-        current = status.get("attempts", [{}])[-1].get("rayJob") == job["metadata"]["name"]
+        current = (status.get("attempts") or [{}])[-1].get("rayJob") == job["metadata"]["name"]
         return bool(current) and status.get("phase") == "Training"
 
     def _ignoring_absence(self, write: Callable[[], object]) -> None:
