@@ -13,8 +13,7 @@ from tunesmith.api.load import InputError
 from tunesmith.api.pod import RunFolder
 from tunesmith.evaluation.earlier import EarlierRun, OwnRows, earlier_scores, made_by, read_earlier_runs, row_ids
 from tunesmith.evaluation.report import EvaluationReport, write_report
-from tunesmith.evaluation.scorers import TEXT_METRICS
-from tunesmith.evaluation.statistics import RowScores
+from tunesmith.evaluation.scorers import compare_texts
 from tunesmith.sources import Resolver
 
 ROWS: list[dict[str, Any]] = [
@@ -63,13 +62,9 @@ def read(runs: Path, address: str = "job://old", rows: OwnRows | None = None) ->
     return run
 
 
-def compare(name: str, answers: Sequence[str | None], references: Sequence[str]) -> RowScores | None:
-    return TEXT_METRICS[name]().rows(answers, references) if name in TEXT_METRICS else None  # type: ignore[index]
-
-
 def scores(run: EarlierRun, *metrics: str, rows: OwnRows | None = None, **settings: Any) -> tuple[dict[str, Any], Any]:
     settings = {"maxNewTokens": 20, "judge by": "job://judge"} | settings
-    found, said = earlier_scores(run, metrics, rows or own_rows(), settings, compare)
+    found, said = earlier_scores(run, metrics, rows or own_rows(), settings, compare_texts)
     return {name: each.of_rows().tolist() for name, each in found.items()}, said
 
 

@@ -183,7 +183,7 @@ def evaluate_on_ray(config: Path = Path(CONFIG_DIR), mount_root: Path = Path(MOU
     try:
         with open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S):
             folder.evaluation_outcome.unlink(missing_ok=True)
-            outcome = evaluate_on_cluster(job, folder, resolver, run.attempt)
+            outcome = evaluate_on_cluster(job, folder, resolver, run.attempt, run.metric_modules)
             outcome = with_report(outcome, leave_report(folder))
     except FolderInUseError as error:  # its folder is not this run's to write to
         logging.error("%s", error)

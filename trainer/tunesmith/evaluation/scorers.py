@@ -1,6 +1,7 @@
 """The metrics that an evaluation asks of answers, by name."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 from tunesmith.api.evaluation import EvaluationSpec
 from tunesmith.api.metric import MetricName
@@ -35,6 +36,12 @@ TEXT_METRICS: Mapping[MetricName, Callable[[], TextMetric]] = {
     "meteor": Meteor,
 }
 """Those that need nothing but the texts: all of api.metric.OF_TEXTS but bertScore, which needs an encoder."""
+
+
+def compare_texts(name: str, answers: Sequence[Text], references: Sequence[str]) -> RowScores | None:
+    """Answers beside references by a metric of TEXT_METRICS; None where it is none of them."""
+    metric = TEXT_METRICS.get(cast(MetricName, name))
+    return metric().rows(answers, references) if metric is not None else None
 
 
 class Scorers:

@@ -192,25 +192,30 @@ def _cut(items: Sequence[int], size: int, workers: int) -> list[_Share]:
     return [_Share(list(items[start : start + step]), size) for start in range(0, len(items), step)]
 
 
-def evaluate_on_cluster(job: FineTuneJob, folder: RunFolder, resolver: Resolver, attempt: int) -> Outcome:
+def evaluate_on_cluster(
+    job: FineTuneJob, folder: RunFolder, resolver: Resolver, attempt: int, metric_modules: Sequence[str]
+) -> Outcome:
     """Evaluates on the Ray cluster that this process runs in. The scoring runs on a worker; where that one is lost,
     another one goes on with what is there.
 
     Args:
-        job, folder, resolver, attempt: as for `evaluate_job`; the folder is one that all pods mount.
+        job, folder, resolver, attempt, metric_modules: as for `evaluate_job`; the folder is one that all pods mount.
     """
     import ray
 
     join_ray("auto", 0)
     score: Any = ray.remote(num_cpus=_SCORING_CPUS, max_retries=_TRIES)(_evaluate_with_workers)
     try:
-        return Outcome.model_validate(ray.get(score.remote(job.to_dict(), str(folder.root), resolver, attempt)))
+        left = score.remote(job.to_dict(), str(folder.root), resolver, attempt, metric_modules)
+        return Outcome.model_validate(ray.get(left))
     except ray.exceptions.RayError as error:
         message = str(error).strip().splitlines()[0]
         return Outcome(reason="WorkerLost", message=f"the worker that scored was lost: {message}", attempt=attempt)
 
 
-def _evaluate_with_workers(job: dict[str, Any], folder: str, resolver: Resolver, attempt: int) -> dict[str, Any]:
+def _evaluate_with_workers(
+    job: dict[str, Any], folder: str, resolver: Resolver, attempt: int, metric_modules: Sequence[str]
+) -> dict[str, Any]:
     from pathlib import Path
 
     from tunesmith.evaluation.progress import log_tenths
@@ -220,4 +225,6 @@ def _evaluate_with_workers(job: dict[str, Any], folder: str, resolver: Resolver,
     parsed = FineTuneJob.model_validate(job)
     assert parsed.spec.evaluation is not None
     crew = Workers.of_cluster(parsed.spec, parsed.spec.evaluation.workers)
-    return evaluate_job(parsed, RunFolder(Path(folder)), resolver, log_tenths(), attempt, crew).to_dict()
+    return evaluate_job(
+        parsed, RunFolder(Path(folder)), resolver, log_tenths(), attempt, crew, metric_modules
+    ).to_dict()

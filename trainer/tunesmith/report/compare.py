@@ -11,7 +11,7 @@ from tunesmith.api.outcome import Interval
 from tunesmith.evaluation.compare import Scored, metric_reports
 from tunesmith.evaluation.earlier import EarlierRun, OwnRows, earlier_scores, read_earlier_runs
 from tunesmith.evaluation.report import Comparison, MetricReport
-from tunesmith.evaluation.score import score_texts
+from tunesmith.evaluation.scorers import compare_texts
 from tunesmith.evaluation.statistics import RowScores
 from tunesmith.report import words
 from tunesmith.report.curves import overlaid
@@ -102,7 +102,7 @@ class SameRows:
 
     def _scores(self, place: int, metrics: Sequence[str]) -> Mapping[str, RowScores]:
         assert self._first is not None
-        scores, missing = earlier_scores(self.runs[place], metrics, self._ours, self._first.settings, score_texts)
+        scores, missing = earlier_scores(self.runs[place], metrics, self._ours, self._first.settings, compare_texts)
         for text in missing if place > 0 else ():
             self._note(place, text, self.runs[place].address)
         return scores
