@@ -21,8 +21,10 @@ from tunesmith.cli.main import main
 from tunesmith.evaluation.generate import Answers
 from tunesmith.evaluation.judge import judge_answers
 from tunesmith.evaluation.metrics.bert_score import BertScore, load_encoder
+from tunesmith.evaluation.outputs import Outputs
 from tunesmith.evaluation.report import read_report
 from tunesmith.evaluation.run import evaluate_job
+from tunesmith.evaluation.work import Here, Source
 from tunesmith.launch.folder import open_folder
 from tunesmith.models.reward import Centring, score_texts, with_reward_head
 from tunesmith.models.tokenizer import train_tokenizer
@@ -166,8 +168,12 @@ def test_a_judge_with_another_tokenizer_reads_texts_but_no_foreign_chat(tokenize
     evaluation = {"metrics": ["judge"], "judge": {"source": str(tmp_path / "judge")}}
     job = make_job(tmp_path, ROWS, evaluation=evaluation)
     answers = Answers(["zzzz", None, ""], 0, 1, [[5], [], []], [0, None, 0])
+
+    def opened(source: Source) -> Outputs:
+        return Outputs(source, tokenizer, Here())
+
     prompts = ["7 = ", "8 = ", "9 = "]
-    (scores,) = judge_answers([answers], prompts, job.spec, Resolver(), tokenizer, lambda *told: None)
+    (scores,) = judge_answers([answers], prompts, job.spec, Resolver(), opened, tokenizer, lambda *told: None)
     texts = [[*other("7 = ")["input_ids"], *other("zzzz")["input_ids"], other.eos_token_id]]
     texts += [[*other("9 = ")["input_ids"], other.eos_token_id]]
     first, last = score_texts(judge, texts, other).tolist()
@@ -175,7 +181,7 @@ def test_a_judge_with_another_tokenizer_reads_texts_but_no_foreign_chat(tokenize
 
     chat = make_job(tmp_path, ROWS, evaluation=evaluation, objective={"instruction": {}})
     with pytest.raises(InputError, match=r"spec.evaluation.judge.source: has another tokenizer than the model in"):
-        judge_answers([answers], prompts, chat.spec, Resolver(), tokenizer, lambda *told: None)
+        judge_answers([answers], prompts, chat.spec, Resolver(), opened, tokenizer, lambda *told: None)
 
 
 def test_texts_that_are_no_classes_are_refused_before_anything_is_answered(
