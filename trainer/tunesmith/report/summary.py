@@ -181,8 +181,8 @@ def _doubt(run: Run, report: EvaluationReport) -> str:
     if lead is not None and lead.base is not None and lead.base.verdict in _NOT_SHOWN:
         return "more test rows would show smaller differences; on these, do not prefer one model to the other"
     groups = wrong_kinds(report.failures)
-    if groups:
-        largest = max(groups, key=lambda group: group.rows)
+    largest = max(groups, key=lambda group: group.rows, default=None)
+    if largest is not None and largest.name != "wrong":  # which says no more than the metric does
         rows = counted(largest.rows, "row")
         return f"most of what goes wrong is of the kind “{largest.name}” ({rows}): read these first"
     if report.tuned.unfinished > report.rows // 20:
@@ -190,6 +190,9 @@ def _doubt(run: Run, report: EvaluationReport) -> str:
     if lead is not None and lead.name in _SHARES and lead.tuned.value <= 1 - _FEW:
         share = f"{1 - lead.tuned.value:.0%}"
         return f"{share} of the test rows are still wrong by {title_of(lead.name)}: read some before you rely on it"
+    if groups:
+        rows = counted(sum(group.rows for group in groups), "row")
+        return f"{rows} of {report.rows:,} went wrong: read some before you rely on it"
     if (run.spec.get("model") or {}).get("source") is None and lead is not None and lead.base is not None:
         return "its base knew nothing, since it is the same model before training: being better than that says little"
     return ""
