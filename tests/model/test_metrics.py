@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tunesmith.evaluation.metrics.bert_score import BertScore, load_encoder
 from tunesmith.evaluation.outputs import Outputs
 from tunesmith.evaluation.report import read_report
 from tunesmith.evaluation.run import evaluate_job
-from tunesmith.evaluation.work import Here, Source
+from tunesmith.evaluation.work import Here
 from tunesmith.launch.folder import open_folder
 from tunesmith.models.reward import Centring, score_texts, with_reward_head
 from tunesmith.models.tokenizer import train_tokenizer
@@ -118,6 +119,7 @@ def test_an_evaluation_with_every_metric(
         "bertScore": {"source": MINILM},
         "judge": {"source": str(tmp_path / "judge")},
         "domainColumn": "from",
+        "prompts": {"changes": ["case"], "metric": "judge"},
         "maxNewTokens": 20,
         "batchSize": 4,
     }
@@ -150,6 +152,10 @@ def test_an_evaluation_with_every_metric(
             assert answer["letters"] == len(answer["answer"])
     assert lines[-1]["base"]["judge"] == pytest.approx(min(expected), rel=1e-3, abs=1e-4)
 
+    assert report.prompts is not None
+    assert [variant.name for variant in report.prompts.variants] == ["case"]
+    assert report.prompts.own == next(metric.tuned for metric in report.metrics if metric.name == "judge")
+
     assert list(report.domains) == ["even", "odd"]
     figures = {m.name: m for m in report.domains["odd"]}
     odd = [line["tuned"] for line in lines if int(line["row"]) % 2 == 0]
@@ -168,12 +174,9 @@ def test_a_judge_with_another_tokenizer_reads_texts_but_no_foreign_chat(tokenize
     evaluation = {"metrics": ["judge"], "judge": {"source": str(tmp_path / "judge")}}
     job = make_job(tmp_path, ROWS, evaluation=evaluation)
     answers = Answers(["zzzz", None, ""], 0, 1, [[5], [], []], [0, None, 0])
-
-    def opened(source: Source) -> Outputs:
-        return Outputs(source, tokenizer, Here())
-
     prompts = ["7 = ", "8 = ", "9 = "]
-    (scores,) = judge_answers([answers], prompts, job.spec, Resolver(), opened, tokenizer, lambda *told: None)
+    open_outputs = partial(Outputs, tokenizer=other, crew=Here())
+    (scores,) = judge_answers([answers], prompts, job.spec, Resolver(), open_outputs, tokenizer, lambda *told: None)
     texts = [[*other("7 = ")["input_ids"], *other("zzzz")["input_ids"], other.eos_token_id]]
     texts += [[*other("9 = ")["input_ids"], other.eos_token_id]]
     first, last = score_texts(judge, texts, other).tolist()
@@ -181,7 +184,7 @@ def test_a_judge_with_another_tokenizer_reads_texts_but_no_foreign_chat(tokenize
 
     chat = make_job(tmp_path, ROWS, evaluation=evaluation, objective={"instruction": {}})
     with pytest.raises(InputError, match=r"spec.evaluation.judge.source: has another tokenizer than the model in"):
-        judge_answers([answers], prompts, chat.spec, Resolver(), opened, tokenizer, lambda *told: None)
+        judge_answers([answers], prompts, chat.spec, Resolver(), open_outputs, tokenizer, lambda *told: None)
 
 
 def test_texts_that_are_no_classes_are_refused_before_anything_is_answered(

@@ -142,6 +142,7 @@ def _evaluate(
     base = None
     if evaluation.compare_with_base:
         base = score(base_candidate(spec, resolver, tokenizer, location), drawn=tuned.scores.drawn)
+    crew.release()  # what judges answers needs the memory
     both = [tuned.scores, *([base.scores] if base else [])]
     compare_answers(both, test, spec, scorers, resolver, open_outputs, tokenizer, progress)
     if spec.objective.ppo is not None:
