@@ -1,6 +1,7 @@
 """What a page says of a run, whatever its state, and that what it shows stays text."""
 
 import html
+import json
 import re
 from pathlib import Path
 
@@ -222,3 +223,17 @@ def luminance(colour: str) -> float:
 
 def test_markdown_keeps_what_it_is_given() -> None:
     assert cell("a | <b>\n`c` [d](e)") == "a \\| &lt;b> \\`c\\` \\[d](e)"
+
+
+def test_a_job_that_only_evaluates_tells_of_no_training(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, steps=0, report=evaluation())
+    config = json.loads(folder.config.read_text())
+    for part in ("objective", "method"):
+        del config["job"]["spec"][part]
+    del config["job"]["spec"]["dataset"]["train"]
+    folder.config.write_text(json.dumps(config))
+    text = words_of(page_of(folder))
+    assert "This job trains nothing: it evaluates the model of job base" in text
+    assert "Evaluated" in text
+    assert "no step was finished" not in text and "The data were not read" not in text
+    assert "tunesmith run -f sums.yaml --mount sums=DIR" in text
