@@ -93,6 +93,12 @@ def test_a_run_is_found_by_the_name_of_its_job_or_its_folder(tmp_path: Path, add
     assert [row["answer"] for row in run.rows] == ["2", "no", None, "4"]
 
 
+def test_a_separator_within_an_answer_ends_no_line(tmp_path: Path) -> None:
+    left(tmp_path, ["4\u2028", "x\u2029y", "\x85", "4"])
+    found, _ = scores(read(tmp_path), "exactMatch")
+    assert len(found["exactMatch"]) == len(ROWS)
+
+
 def test_rows_in_another_order_are_found_by_what_they_hold(tmp_path: Path) -> None:
     """Of two equal rows the first is the first."""
     left(tmp_path, ["2", "no", "first", "second"], order=[2, 1, 3, 0])

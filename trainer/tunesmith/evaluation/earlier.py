@@ -98,14 +98,15 @@ def _read(address: str, place: str, resolver: Resolver, ours: OwnRows) -> Earlie
     folder = RunFolder(resolver.run(Location.parse(address), place))
     try:
         report = read_report(folder)
-        lines = [_line(text) for text in (folder.evaluation / ROWS_FILE).read_text(encoding="utf-8").splitlines()]
+        # as bytes: texts hold separators (U+2028) that end a line for str.splitlines
+        lines = [_line(text) for text in (folder.evaluation / ROWS_FILE).read_bytes().splitlines()]
     except (InputError, OSError, ValueError, KeyError, TypeError):
         message = f"{address} has no whole evaluation in {folder.evaluation}; evaluate it (again) first"
         raise InputError(Problem(message, place)) from None
     return EarlierRun(address, report, _in_order(address, place, lines, ours))
 
 
-def _line(text: str) -> dict[str, Any]:
+def _line(text: bytes) -> dict[str, Any]:
     line = json.loads(text)
     if not (isinstance(line["id"], str) and isinstance(line["tuned"], dict)):
         raise TypeError

@@ -181,7 +181,7 @@ def is_held(folder: RunFolder) -> bool:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8", errors="replace").splitlines()
+        return file.read_text(encoding="utf-8", errors="replace").split("\n")  # texts may hold U+2028
     except OSError:
         return []
 
