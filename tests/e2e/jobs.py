@@ -32,6 +32,6 @@ def evaluation_sample(job: str, name: str = "", **evaluation: Any) -> Object:
         each for each in yaml.safe_load_all(file.read_text(encoding="utf-8")) if each["metadata"]["name"] == job
     )
     found["metadata"]["name"] = name or job
-    found["spec"]["scaling"] = {"resources": {"cpu": "200m", "memory": "2Gi"}}
+    found["spec"]["scaling"] = {"resources": {"cpu": "200m", "memory": "3Gi"}}
     found["spec"]["evaluation"] |= evaluation
     return found
