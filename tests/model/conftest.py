@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.model.jobs import job_of, write_rows
 from tests.model.plants import watch_strategy
@@ -24,6 +25,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.model)
             item.add_marker(pytest.mark.filterwarnings(PEFT_ASKS_THE_OLD_WAY))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Models this small are slower on more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

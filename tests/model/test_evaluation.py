@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from tunesmith.models.tokenizer import train_tokenizer
 from tunesmith.sources import Resolver
 from tunesmith.training.objective import collator_of, token_loss
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CONTEXT = 64
 NEW_MODEL: dict[str, Any] = {"hiddenSize": 32, "layers": 2, "attentionHeads": 2, "intermediateSize": 32}
 NEW_MODEL |= {"contextLength": CONTEXT, "tokenizer": {"vocabularySize": 260}}
@@ -44,15 +46,6 @@ EXTREME = [
     {"prompt": "😀👩‍👩‍👧 {response} {prompt}", "response": "🎉"},
     {"prompt": "\u0000\u200b", "response": "\u0000"},
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small are slower on more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from tunesmith.launch.folder import read_result
 from tunesmith.models.tokenizer import train_tokenizer
 from tunesmith.sources import Resolver
 
-pytestmark = pytest.mark.model
+pytestmark = pytest.mark.usefixtures("one_thread")
 ROWS = [{"prompt": f"{p} {i}", "response": str(len(p) + i)} for i in range(4) for p in PROMPTS if len(p) < 50]
 EVALUATION = {"metrics": ["perplexity", "exactMatch"], "maxNewTokens": 20, "batchSize": 4}
 
@@ -38,14 +38,6 @@ EVALUATION = {"metrics": ["perplexity", "exactMatch"], "maxNewTokens": 20, "batc
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return train_tokenizer(PROMPTS, NewModel.model_validate(NEW_MODEL))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Metrics that need a model, and a whole evaluation that asks for every metric."""
 
 import json
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,18 +30,12 @@ from tunesmith.models.reward import Centring, score_texts, with_reward_head
 from tunesmith.models.tokenizer import train_tokenizer
 from tunesmith.sources import Resolver
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LARGER = NEW_MODEL | {"tokenizer": {"vocabularySize": 300}}
 MINILM = str(get_model_path())
 ANSWERS = ["A cat sat on the mat.", "He is happy.", "It rained all day", "天气很好", "word " * 4000]
 REFERENCES = ["The cat sat on a mat.", "He is very sad.", "Stocks fell sharply.", "今天天气好", "A short text."]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

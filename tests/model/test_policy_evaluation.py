@@ -1,7 +1,7 @@
 """The evaluation of a policy beside its base, against what is computed by hand, row by row."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,12 @@ from tunesmith.models.tokenizer import train_tokenizer
 from tunesmith.rlhf.sample import draws_of
 from tunesmith.sources import Resolver
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PROMPT_TEXTS = [f"{prompt} " for prompt in PROMPTS]
 LONGEST, DRAWN, TEMPERATURE, SEED = 20, 6, 0.7, 3
 METRICS = ["reward", "winRate", "divergence", "answerTokens"]
 RULES: list[dict[str, Any]] = [{"pattern": {"regex": ".*[0-9].*"}}, {"length": {"tokens": 8}, "weight": 0.25}]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

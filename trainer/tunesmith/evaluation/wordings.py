@@ -1,10 +1,10 @@
 """How much depends on the wording of prompts: what becomes of the answers when the test rows are put in other words."""
 
 import itertools
-import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,11 @@ from tunesmith.api.load import InputError, Problem
 from tunesmith.api.outcome import Interval
 from tunesmith.evaluation.compare import Scored, metric_reports
 from tunesmith.evaluation.generate import Answers
+from tunesmith.evaluation.metrics.numbers import last_number
 from tunesmith.evaluation.prompts import PLACE, Variant
 from tunesmith.evaluation.report import MetricReport, PromptsReport, VariantReport
 from tunesmith.evaluation.statistics import RowScores, estimate, mean_score
 from tunesmith.evaluation.verdict import better_of
-
-_NUMBER = re.compile(r"[-\u2212]?\d[\d,]*(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -128,12 +127,11 @@ def same_answers(metric: str, wordings: Sequence[Sequence[str | None]]) -> Inter
     return estimate(mean_score(np.array(same, np.float64))).tuned
 
 
-def _key(metric: str, text: str | None) -> str | float | None:
+def _key(metric: str, text: str | None) -> str | Fraction | None:
     if text is None:
         return None
-    numbers = _NUMBER.findall(text) if metric == "numericMatch" else []
-    if numbers:
-        return float(numbers[-1].replace(",", "").replace("\u2212", "-"))
+    if metric == "numericMatch" and (number := last_number(text)) is not None:
+        return number
     return unicodedata.normalize("NFC", text).strip()
 
 

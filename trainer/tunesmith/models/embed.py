@@ -10,7 +10,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from tunesmith.api.evaluation import Encoder
 from tunesmith.api.load import InputError, Problem
 from tunesmith.models.kind import first_position
-from tunesmith.models.load import locate_source
+from tunesmith.models.load import ModelLocation, locate_source
 from tunesmith.sources import Resolver
 
 _BATCH = 32
@@ -66,20 +66,41 @@ def _means(model: PreTrainedModel, ids: Sequence[Sequence[int]], pad: int, layer
 
 
 def _load(encoder: Encoder, resolver: Resolver, place: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    location = locate_source(encoder.source, resolver, f"{place}.source")
+    place = f"{place}.source"
+    location = locate_source(encoder.source, resolver, place)
     try:
         tokenizer = AutoTokenizer.from_pretrained(location.name, revision=location.revision)
-        model: PreTrainedModel = AutoModel.from_pretrained(
-            location.name, revision=location.revision, trust_remote_code=False, use_safetensors=True
-        )
     except (OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(Problem(f"cannot be loaded: {reason}", f"{place}.source")) from None
+        raise InputError(Problem(f"its tokenizer cannot be loaded: {_first_line(error)}", place)) from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    if model.config.is_encoder_decoder:
-        model = model.get_encoder()
+    model = load_encoder_model(location, "auto", place)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+
+
+def load_encoder_model(location: ModelLocation, dtype: torch.dtype | str, place: str) -> PreTrainedModel:
+    """An encoder without a head, or the encoder of an encoder-decoder; code that lies beside weights is not run.
+
+    Args:
+        location: where it is.
+        dtype: type of the weights, or "auto" for that of the files.
+        place: the field that names it, for messages.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    try:
+        model: PreTrainedModel = AutoModel.from_pretrained(
+            location.name, revision=location.revision, dtype=dtype, trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        message = f"{location.name} cannot be loaded as an encoder: {_first_line(error)}"
+        raise InputError(Problem(message, place)) from None
+    return model.get_encoder() if model.config.is_encoder_decoder else model
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

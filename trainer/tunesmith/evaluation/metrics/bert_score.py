@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from bert_score.utils import bert_cos_score_idf
 from torch import nn
-from transformers import AutoModel
 
 from tunesmith.api.evaluation import Encoder
 from tunesmith.api.load import InputError, Problem
 from tunesmith.evaluation.batches import in_batches
 from tunesmith.evaluation.metrics.base import MeanOfRows
+from tunesmith.models.embed import load_encoder_model
+from tunesmith.models.kind import first_position
 from tunesmith.models.load import ModelLocation, load_tokenizer, locate_source
 from tunesmith.sources import Resolver
 
@@ -90,22 +91,16 @@ def load_encoder(encoder: Encoder, resolver: Resolver, place: str = PLACE) -> tu
         InputError: it cannot be loaded, has fewer layers, or its tokenizer puts no special tokens around texts.
     """
     location = locate_source(encoder.source, resolver, f"{place}.source")
-    tokenizer, model = _tokenizer(location, f"{place}.source"), _model(location, f"{place}.source")
+    tokenizer = _tokenizer(location, f"{place}.source")
+    model = load_encoder_model(location, torch.float32, f"{place}.source")
     layers = int(model.config.get_text_config().num_hidden_layers)
     if encoder.layer is not None and encoder.layer > layers:
         raise InputError(Problem(f"is {encoder.layer}, and the encoder has {layers} layers", f"{place}.layer"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     layered = _Layer(model, encoder.layer if encoder.layer is not None else -1).eval().to(device)
     longest = getattr(model.config, "max_position_embeddings", None) or _LONGEST
-    tokenizer.model_max_length = min(tokenizer.model_max_length, longest - _first_position(model))
+    tokenizer.model_max_length = min(tokenizer.model_max_length, longest - first_position(model))
     return layered, tokenizer
-
-
-def _first_position(model: Any) -> int:
-    """Positions that are never used: RoBERTa counts from behind its padding token's number."""
-    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
-    padding = getattr(table, "padding_idx", None)
-    return 0 if padding is None else int(padding) + 1
 
 
 def _tokenizer(location: ModelLocation, place: str) -> Any:
@@ -114,18 +109,3 @@ def _tokenizer(location: ModelLocation, place: str) -> Any:
         message = f"{location.name} is no encoder: its tokenizer puts no special tokens around a text; choose another"
         raise InputError(Problem(message, place))
     return tokenizer
-
-
-def _model(location: ModelLocation, place: str) -> Any:
-    try:
-        model = AutoModel.from_pretrained(
-            location.name,
-            revision=location.revision,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(Problem(f"{location.name} cannot be loaded as an encoder: {reason}", place)) from None
-    return model.get_encoder() if model.config.is_encoder_decoder else model
