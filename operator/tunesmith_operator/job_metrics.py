@@ -4,24 +4,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from tunesmith_operator.kinds import JOBS
-from tunesmith_operator.observed import Object, RayJob
+from tunesmith_operator.metrics import counter_family, gauge_family
+from tunesmith_operator.names import STAGE_LABEL
+from tunesmith_operator.observed import Object, Pod, RayJob
+from tunesmith_operator.series import SERIES
+from tunesmith_operator.store import controller
 
-_LABELS = ("namespace", "name", "kind")
 _GPU = "nvidia.com/gpu"
-
-_GAUGES = {
-    "phase": "1 for the phase that the job is in.",
-    "start_timestamp_seconds": "When the first attempt was created.",
-    "end_timestamp_seconds": "When the job succeeded or failed.",
-    "attempts": "Attempts so far, the running one included.",
-    "progress_ratio": "Finished share of the optimizer steps; of a pipeline, of its stages.",
-    "requested_gpus": "GPUs of all workers, whether they are held now or not.",
-}
-_GPU_SECONDS = "The requested GPUs times the seconds that attempts have run, queueing excluded."
+_GAUGES = [s.name for s in SERIES if s.name.startswith("tunesmith_job_") and s.kind == "gauge"]
+_OF_POD, _OF_STAGE = "tunesmith_job_pod_info", "tunesmith_job_stage_info"
 
 
 class JobMetrics(Collector):
@@ -31,6 +26,7 @@ class JobMetrics(Collector):
         self,
         owners: Callable[[], Iterable[Object]],
         ray_jobs: Callable[[str], Mapping[str, RayJob]],
+        pods: Callable[[str], Mapping[str, Pod]],
         clock: Callable[[], datetime],
         kept_seconds: float,
     ) -> None:
@@ -38,19 +34,17 @@ class JobMetrics(Collector):
         Args:
             owners: gives all jobs and pipelines.
             ray_jobs: gives a job's RayJobs by name, from its uid.
+            pods: gives a job's pods by name, likewise.
             clock: gives the time.
             kept_seconds: how long after its end a job is still shown.
         """
-        self._owners, self._ray_jobs, self._clock = owners, ray_jobs, clock
+        self._owners, self._ray_jobs, self._pods, self._clock = owners, ray_jobs, pods, clock
         self._kept = timedelta(seconds=kept_seconds)
         self._highest: dict[str, float] = {}
 
     def collect(self) -> Iterator[Metric]:
-        families = {
-            name: GaugeMetricFamily(f"tunesmith_job_{name}", text, labels=_labels(name))
-            for name, text in _GAUGES.items()
-        }
-        gpu_seconds = CounterMetricFamily("tunesmith_job_gpu_seconds", _GPU_SECONDS, labels=_LABELS)
+        families = {name: gauge_family(name) for name in _GAUGES}
+        gpu_seconds = counter_family("tunesmith_job_gpu_seconds_total")
         now, held = self._clock(), {}
         for body in self._owners():
             status = body.get("status") or {}
@@ -59,32 +53,44 @@ class JobMetrics(Collector):
                 continue
             meta = body["metadata"]
             place = [meta["namespace"], meta["name"], body["kind"]]
-            families["phase"].add_metric([*place, status.get("phase", "Pending")], 1)
-            for name, value in _values(body, status, ended):
-                families[name].add_metric(place, value)
+            for name, label, value in _values(body, status, ended):
+                families[f"tunesmith_job_{name}"].add_metric([*place, *label], value)
             if body["kind"] == JOBS.name:  # what a pipeline holds is counted with its jobs
                 seconds = _gpus(body["spec"]) * _held_seconds(status, self._ray_jobs(meta["uid"]), now)
                 # an attempt's final figure is rounded; a counter that falls would look like one that began anew
                 held[meta["uid"]] = max(seconds, self._highest.get(meta["uid"], 0.0))
                 gpu_seconds.add_metric(place, held[meta["uid"]])
+                for pod in self._pods(meta["uid"]).values():
+                    if not pod.over:
+                        families[_OF_POD].add_metric([place[0], pod.meta.name, place[1], pod.component], 1)
+                if (stage := meta.get("labels", {}).get(STAGE_LABEL)) is not None:
+                    families[_OF_STAGE].add_metric([*place[:2], controller(body).get("name", ""), stage], 1)
         self._highest = held
         yield from (*families.values(), gpu_seconds)
 
 
-def _labels(name: str) -> tuple[str, ...]:
-    return (*_LABELS, "phase") if name == "phase" else _LABELS
-
-
-def _values(body: Object, status: Mapping[str, Any], ended: datetime | None) -> Iterator[tuple[str, float]]:
+def _values(
+    body: Object, status: Mapping[str, Any], ended: datetime | None
+) -> Iterator[tuple[str, tuple[str, ...], float]]:
+    """Name, the label beside those of every job, and value."""
+    yield "phase", (status.get("phase", "Pending"),), 1
     if (started := _time(status.get("startTime"))) is not None:
-        yield "start_timestamp_seconds", started.timestamp()
+        yield "start_timestamp_seconds", (), started.timestamp()
     if ended is not None:
-        yield "end_timestamp_seconds", ended.timestamp()
+        yield "end_timestamp_seconds", (), ended.timestamp()
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "Failed" and condition["status"] == "True":
+            yield "failure", (condition["reason"],), 1
     if (progress := status.get("progress")) is not None:
-        yield "progress_ratio", progress.get("percentage", 0) / 100
+        yield "progress_ratio", (), progress.get("percentage", 0) / 100
+        for name, field in (("steps", "step"), ("steps_planned", "totalSteps")):
+            if field in progress:
+                yield name, (), progress[field]
+        if "remainingSeconds" in progress and status.get("phase") == "Training":
+            yield "remaining_seconds", (), progress["remainingSeconds"]
     if body["kind"] == JOBS.name:
-        yield "attempts", len(status.get("attempts", ()))
-        yield "requested_gpus", _gpus(body["spec"])
+        yield "attempts", (), len(status.get("attempts", ()))
+        yield "requested_gpus", (), _gpus(body["spec"])
 
 
 def _gpus(spec: Mapping[str, Any]) -> int:

@@ -22,7 +22,7 @@ from tunesmith.api.quantity import parse_quantity
 from tunesmith_operator.client import Client, RateLimit
 from tunesmith_operator.controller import Controller
 from tunesmith_operator.job_metrics import JobMetrics
-from tunesmith_operator.kinds import RAY_JOBS, Kind
+from tunesmith_operator.kinds import PODS, RAY_JOBS, Kind
 from tunesmith_operator.metrics import WATCH_EVENT, Evaluations, JobsByPhase
 from tunesmith_operator.progress import ProgressReader
 from tunesmith_operator.resync import KubeRayArrivedError, Resync
@@ -90,9 +90,9 @@ async def run(settings: Settings) -> None:
         controller = Controller(client, store, queue, progress, settings, lambda: datetime.now(UTC))
         REGISTRY.register(JobsByPhase(store.phases))
         REGISTRY.register(Evaluations(store.evaluations))
-        ray_jobs = partial(store.children, kind=RAY_JOBS)
+        ray_jobs, of_jobs = partial(store.children, kind=RAY_JOBS), partial(store.children, kind=PODS)
         kept = settings.job_metrics_seconds
-        REGISTRY.register(JobMetrics(store.owners, ray_jobs, lambda: datetime.now(UTC), kept))
+        REGISTRY.register(JobMetrics(store.owners, ray_jobs, of_jobs, lambda: datetime.now(UTC), kept))
 
         def trouble() -> str:
             waited = queue.oldest_wait()

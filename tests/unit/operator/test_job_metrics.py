@@ -1,7 +1,11 @@
 """The metrics of jobs: what they say at each point of a job's story, and that they go with it."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import pytest
 
+from tunesmith.api.status import Progress
 from tunesmith_operator import observed
 from tunesmith_operator.job_metrics import JobMetrics
 
@@ -10,7 +14,7 @@ from .world import START, World
 
 GPUS = {"workers": 4, "resources": {"cpu": "8", "nvidia.com/gpu": 1}}
 MINE = {"namespace": "team", "name": "tune", "kind": "FineTuneJob"}
-Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+T = TypeVar("T")
 
 
 class Scraped:
@@ -18,19 +22,26 @@ class Scraped:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._metrics = JobMetrics(lambda: [world.body], self._ray_jobs, lambda: world.now, kept_seconds=3600)
+        self._metrics = JobMetrics(
+            lambda: [world.body],
+            lambda _: self._children("RayJob", observed.ray_job),
+            lambda _: self._children("Pod", observed.pod),
+            lambda: world.now,
+            kept_seconds=3600,
+        )
 
-    def _ray_jobs(self, _: str) -> dict[str, observed.RayJob]:
-        children = self.world.objects.items()
-        return {name: observed.ray_job(body) for (kind, name), body in children if kind == "RayJob"}
+    def _children(self, wanted: str, parse: Callable[[observed.Object], T]) -> dict[str, T]:
+        return {name: parse(body) for (kind, name), body in self.world.objects.items() if kind == wanted}
 
     def __call__(self, name: str, **more: str) -> float | None:
-        samples = {
-            (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in self._metrics.collect()
-            for sample in family.samples
-        }
-        return samples.get((f"tunesmith_job_{name}", frozenset((MINE | more).items())))
+        samples = {frozenset(labels.items()): value for labels, value in self.all(name)}
+        return samples.get(frozenset((MINE | more).items()))
+
+    def all(self, name: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and value of each series of a name."""
+        families = self._metrics.collect()
+        wanted = f"tunesmith_job_{name}"
+        return [(s.labels, s.value) for family in families for s in family.samples if s.name == wanted]
 
 
 @pytest.fixture
@@ -82,8 +93,38 @@ def test_a_suspended_job_holds_nothing(world: World) -> None:
     assert (scrape("gpu_seconds_total"), scrape("requested_gpus")) == (200, 4)
 
 
+def test_the_pods_that_a_job_holds_are_told_while_it_holds_them(world: World) -> None:
+    scrape = Scraped(world)
+    world.looks().pod("head").pod("worker").trains().looks()
+    named = {"namespace": "team", "name": "tune"}
+    assert scrape.all("pod_info") == [
+        (named | {"pod": "head-1", "component": "head"}, 1),
+        (named | {"pod": "worker-1", "component": "worker"}, 1),
+    ]
+    world.ends("worker").looks()
+    assert [labels["pod"] for labels, _ in scrape.all("pod_info")] == ["head-1"]
+
+
+def test_steps_stay_and_the_time_left_goes_with_the_training(world: World) -> None:
+    scrape = Scraped(world)
+    world.looks().trains().looks()
+    world.progress = Progress.model_validate({"step": 30, "totalSteps": 40, "percentage": 75, "remainingSeconds": 9})
+    world.looks()
+    assert (scrape("steps"), scrape("steps_planned"), scrape("remaining_seconds")) == (30, 40, 9)
+    world.tells("InvalidInput").looks()
+    assert (scrape("steps"), scrape("remaining_seconds")) == (30, None)
+    assert scrape("failure", reason="InvalidInput") == 1
+
+
+def test_a_stage_names_its_pipeline(world: World) -> None:
+    owner = {"kind": "RLHFPipeline", "name": "helpful", "uid": "other", "controller": True}
+    world.body["metadata"] |= {"labels": {"tunesmith.dev/stage": "ppo"}, "ownerReferences": [owner]}
+    labels = {"namespace": "team", "name": "tune", "pipeline": "helpful", "stage": "ppo"}
+    assert Scraped(world).all("stage_info") == [(labels, 1)]
+
+
 def test_a_pipeline_has_a_phase_and_no_gpus_of_its_own() -> None:
     world = PipelineWorld()
-    metrics = JobMetrics(lambda: [world.body], lambda _: {}, lambda: world.now, kept_seconds=3600)
+    metrics = JobMetrics(lambda: [world.body], lambda _: {}, lambda _: {}, lambda: world.now, kept_seconds=3600)
     names = {sample.name for family in metrics.collect() for sample in family.samples}
     assert names == {"tunesmith_job_phase"}
