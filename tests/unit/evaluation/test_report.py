@@ -135,6 +135,14 @@ def test_a_policys_table_compares_by_win_rate_and_leaves_the_divergence_alone() 
     assert sum("better" in line for line in lines) == 2
 
 
+def test_domains_follow_with_their_perplexity() -> None:
+    named = metric("perplexity", (-1, -2, -0.5)), metric("loss", (-1, -2, -0.5))
+    text = rendered(report(named[0], domains={"case law": [m.to_dict() for m in named]}))
+    assert "perplexity: case" in text, "long names go on in the next line"
+    assert text.count("perplexity") == 2
+    assert "loss" not in text
+
+
 def test_several_opponents_stand_below_each_other_within_80_columns() -> None:
     address = "job://an-assistant-of-last-spring"
     versus = metric("perplexity", (-12_178.5, -12_181.1, -12_176)).to_dict()

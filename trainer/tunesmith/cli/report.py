@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tunesmith.api.load import InputError, Problem
 from tunesmith.api.pod import RunFolder
+from tunesmith.cli.terminal import quiet_libraries
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Writes the page and says where it is."""
+    quiet_libraries()
     from tunesmith.report.compare import comparison_page
     from tunesmith.report.page import run_page
     from tunesmith.report.read import read_run

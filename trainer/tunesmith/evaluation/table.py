@@ -56,7 +56,7 @@ def evaluation_table(folder: RunFolder) -> Table:
 
 def report_table(report: EvaluationReport) -> Table:
     """A line for each metric and model that it is compared with: both values and their difference, with intervals, the
-    chance that both are alike, and what the test shows."""
+    chance that both are alike, and what the test shows; of domains the perplexity."""
     others = {comparison.to for metric in report.metrics for comparison in metric.comparisons}
     other = "base" if others <= {"base"} else "other"
     compared = report.base is not None or others
@@ -65,9 +65,19 @@ def report_table(report: EvaluationReport) -> Table:
         long = name in ("metric", "other")  # names of tasks, and addresses
         table.add_column(name, no_wrap=not long, overflow="fold", max_width=_LONGEST if long else None)
     for metric in report.metrics:
-        for cells in _lines(metric, named=other != "base"):
+        for cells in _lines(_title(metric), metric, named=other != "base"):
             table.add_row(*cells)
+    for domain, metrics in report.domains.items():
+        for metric in metrics:
+            if metric.name == "perplexity":  # the loss says the same
+                table.add_section()
+                for cells in _lines(f"{_title(metric)}: {domain}", metric, named=other != "base"):
+                    table.add_row(*cells)
     return table
+
+
+def _title(metric: MetricReport) -> str:
+    return TITLES.get(cast(MetricName, metric.name), metric.name)
 
 
 def _caption(report: EvaluationReport) -> str:
@@ -80,10 +90,9 @@ def _caption(report: EvaluationReport) -> str:
     return escape("\n".join(["; ".join(remarks), *report.warnings]))
 
 
-def _lines(metric: MetricReport, named: bool) -> Iterator[list[str]]:
+def _lines(title: str, metric: MetricReport, named: bool) -> Iterator[list[str]]:
     """The cells of each comparison; the metric itself stands in the first."""
-    title = escape(TITLES.get(cast(MetricName, metric.name), metric.name))
-    first = [title + _ARROWS[metric.better], _text(metric.tuned)]
+    first = [escape(title) + _ARROWS[metric.better], _text(metric.tuned)]
     if not metric.comparisons:
         verdict = ["", f"{_chance(metric.corrected_p)}\n{_styled(metric.verdict)}".strip()] if metric.verdict else []
         yield first + verdict
