@@ -17,10 +17,15 @@ from tests.benchmarks.asked import Asked
 from tests.benchmarks.ppo_problem import Settings, write_speed
 from tests.benchmarks.ppo_trl import Trl
 
-METHODS = {
-    "separate models, full": {"full": {}},
-    "one trunk, LoRA": {"lora": {"rank": 16, "alpha": 32}},
+FULL: dict[str, Any] = {"full": {}}
+LORA: dict[str, Any] = {"lora": {"rank": 16, "alpha": 32}}
+METHODS: dict[str, tuple[dict[str, Any], bool]] = {
+    "separate models, full": (FULL, False),
+    "one trunk, LoRA": (LORA, False),
+    "value on the policy, full": (FULL, True),
+    "value on the policy, LoRA": (LORA, True),
 }
+"""The method, and whether the value function is a head on the policy."""
 
 
 def rate(steps: list[dict[str, Any]], batch: int) -> float:
@@ -39,8 +44,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(str(write_speed(Path(folder)).folder), batch_size=arguments.batch)
         contenders = {"TRL 1.12.0": Trl(settings)} | {
-            name: Asked("tests.benchmarks.ppo_ours", "serve", json.dumps(asdict(settings)), json.dumps(method))
-            for name, method in METHODS.items()
+            name: Asked("tests.benchmarks.ppo_ours", "serve", json.dumps(asdict(settings)), json.dumps(how))
+            for name, how in METHODS.items()
         }
         rates: dict[str, list[float]] = {name: [] for name in contenders}
         last: dict[str, dict[str, Any]] = {}

@@ -1,6 +1,6 @@
 """Tunesmith's PPO on a problem of `ppo_problem.py`, in a process of its own that works only when it is asked to.
 
-    python -m tests.benchmarks.ppo_ours serve SETTINGS
+    python -m tests.benchmarks.ppo_ours serve SETTINGS '[METHOD, SHARED_VALUE]'
 
 speaks as `ppo_trl serve` does: a line when it stands ready, and a line for each step that it is asked for.
 """
@@ -20,7 +20,7 @@ MIB = 1024
 """Of the KiB in which Linux counts resident sets."""
 
 
-def serve(settings: Settings, method: dict[str, Any], out: IO[str]) -> None:
+def serve(settings: Settings, method: dict[str, Any], shared_value: bool, out: IO[str]) -> None:
     """Takes steps when asked to, until nobody asks any more."""
     from tests.model.policies import trainer_of
     from tunesmith.api.job import FineTuneJob
@@ -28,7 +28,7 @@ def serve(settings: Settings, method: dict[str, Any], out: IO[str]) -> None:
     base = _peak()
     body = job_body(settings, 1_000_000)
     body["spec"]["method"] = method
-    body["spec"]["objective"]["ppo"]["sharedTrunk"] = "lora" in method
+    body["spec"]["objective"]["ppo"] |= {"sharedTrunk": "lora" in method, "sharedValue": shared_value}
     with tempfile.TemporaryDirectory() as folder:
         trainer, position = trainer_of(FineTuneJob.model_validate(body), Path(folder))
         print(json.dumps({"ready": True}), file=out, flush=True)
@@ -63,4 +63,5 @@ def _peak() -> float:
 if __name__ == "__main__":
     answers = sys.stdout
     with redirect_stdout(sys.stderr):  # libraries print too
-        serve(Settings(**json.loads(sys.argv[2])), json.loads(sys.argv[3]), answers)
+        method, shared_value = json.loads(sys.argv[3])
+        serve(Settings(**json.loads(sys.argv[2])), method, shared_value, answers)

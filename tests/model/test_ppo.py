@@ -15,6 +15,7 @@ from tests.model.processes import train
 from tunesmith.api.pod import RunFolder
 from tunesmith.rlhf.loop import PolicyTrainer
 from tunesmith.rlhf.losses import log_probabilities
+from tunesmith.rlhf.roles import Role
 from tunesmith.rlhf.rollout import Rollout
 from tunesmith.rlhf.sample import draw_tokens, draws_of, sample_answers
 
@@ -147,8 +148,54 @@ def test_however_a_step_is_computed(method: dict[str, Any], changes: dict[str, A
 
 
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
-def test_a_run_goes_on_exactly(method: dict[str, Any], learnt: Learnt, rows: Path, base: Path, tmp_path: Path) -> None:
-    steered = {"adaptiveKL": {"target": 0.01, "horizon": 100}}
+def test_a_value_function_on_the_policy_is_learned_in_the_same_pass(
+    method: dict[str, Any], rows: Path, base: Path, tmp_path: Path
+) -> None:
+    """One pass gives the gradient that two would give."""
+    trainer, _ = trainer_of(policy_job(rows, base, {"sharedValue": True}, method), tmp_path)
+    collector, rollout = trainer.collector, collected(trainer)
+    lessons = trainer.lessons(rollout, 0.1)
+    part = list(range(12))
+    batch, learn = collector.batch(collector.learning, rollout.texts, part), trainer._tensors(lessons, part)
+    with torch.no_grad():
+        assert collector.roles.value_head is not None
+        collector.roles.value_head.weight.normal_(std=0.1)  # at 0 the trunk learns nothing from the value loss
+    gradients, sums = {}, {}
+    ways: tuple[tuple[Role, ...], ...] = (("both",), ("policy", "value"))
+    for roles in ways:
+        sums[roles] = torch.zeros(4, dtype=torch.float64)
+        for role in roles:
+            with collector.roles.playing(role):
+                trainer._loss(role, batch, learn, sums[roles]).backward()  # type: ignore[no-untyped-call]
+        gradients[roles] = {n: p.grad for n, p in collector.roles.named_parameters() if p.grad is not None}
+        collector.roles.zero_grad()
+    once, twice = gradients.values()
+    assert set(once) == set(twice)
+    assert {"value_head.weight", "value_head.bias"} < set(once)
+    for name in once:
+        torch.testing.assert_close(once[name], twice[name], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*sums.values())
+
+
+@pytest.mark.parametrize("method", METHODS, ids=NAMES)
+@pytest.mark.parametrize(
+    "changes",
+    [{"microBatchSize": 3, "packing": False, "gradientCheckpointing": True}, {"workers": 2}, {"workers": 2, "zero": 3}],
+    ids=["padded and recomputed", "two", "ZeRO-3 of two"],
+)
+def test_however_a_step_of_a_shared_value_is_computed(
+    method: dict[str, Any], changes: dict[str, Any], learnt: Learnt
+) -> None:
+    shared = {"ppo": {"sharedValue": True}, "method": method} | SGD
+    assert_same(learnt(**shared, **changes), learnt(**shared))
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["value of its own", "value on the policy"])
+@pytest.mark.parametrize("method", METHODS, ids=NAMES)
+def test_a_run_goes_on_exactly(
+    method: dict[str, Any], shared: bool, learnt: Learnt, rows: Path, base: Path, tmp_path: Path
+) -> None:
+    steered = {"adaptiveKL": {"target": 0.01, "horizon": 100}, "sharedValue": shared}
     job = policy_job(rows, base, steered, method, checkpoint={"everySteps": 2, "keep": 3})
     whole = Run(RunFolder(tmp_path / "whole"))
     assert {outcome.reason for outcome in train(job, whole.folder)} == {"Succeeded"}

@@ -56,6 +56,10 @@ class PPOSettings(Schema):
     shared_trunk: bool = True
     """Whether policy, reference, value function and, where it is an adapter of the same base, reward model are one
     model with an adapter for each; goes with method.lora. Otherwise each is a model of its own."""
+    shared_value: bool = False
+    """Whether the value function is a head on the policy itself: both come from one pass, which saves nearly half of
+    the computing, and both pull at the same weights. Otherwise it has weights of its own, and starts as the reward
+    model."""
 
 
 class PPO(PPOSettings):

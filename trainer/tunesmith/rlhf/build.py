@@ -60,6 +60,13 @@ class _Setting:
                 refuse_other_tokenizer(self.tokenizer, found[index], place)
         return found
 
+    @property
+    def shares_value(self) -> bool:
+        """Whether the value function is a head on the policy."""
+        ppo = self.spec.objective.ppo
+        assert ppo is not None
+        return ppo.shared_value
+
     def weight(self, index: int) -> float:
         """The factor of a term of the reward."""
         ppo = self.spec.objective.ppo
@@ -72,7 +79,8 @@ def build_roles(
 ) -> Cast:
     """The models of a run, each with what of it learns in fp32; frozen ones are on the device.
 
-    The value function starts as the first reward model, where there is one, else as the policy's model that expects 0.
+    The value function starts as the first reward model, where there is one, else as the policy's model that expects 0;
+    as a head on the policy it always expects 0 at first.
 
     Raises:
         InputError: one cannot be loaded, or does not fit the others.
@@ -95,7 +103,9 @@ def _one_trunk(setting: _Setting) -> Cast:
             add_copy(trunk, f"reward{index}", guests[index].config, guests[index].tensors)
         else:
             others[index] = location
-    if guests:
+    if setting.shares_value:
+        pass
+    elif guests:
         index, first = next(iter(guests.items()))
         add_copy(trunk, VALUE, first.config, first.tensors)
         scale = setting.weight(index)
@@ -106,11 +116,14 @@ def _one_trunk(setting: _Setting) -> Cast:
         add_twin(trunk, VALUE, spec.method, spec.training.seed)
     _ready(trunk, spec)
     switch = Switch(trunk, {POLICY, VALUE})
+    value = Player(trunk, switch, POLICY if setting.shares_value else VALUE, head)
     players: dict[Role, Player] = {
         "policy": Player(trunk, switch, POLICY),
         "reference": Player(trunk, switch, None),
-        "value": Player(trunk, switch, VALUE, head),
+        "value": value,
     }
+    if setting.shares_value:
+        players["both"] = value
     switch(POLICY)
     scorers = {index: _whole(setting, location, index) for index, location in others.items()}
     for index, guest in guests.items():
@@ -126,10 +139,12 @@ def _separate(setting: _Setting) -> Cast:
     policy = _ready(trainable_model(spec, setting.resolver, setting.tokenizer), spec)
     frozen = _ready(base_model(spec, setting.resolver, setting.tokenizer, DTYPES[spec.training.precision]), spec)
     frozen.requires_grad_(False).to(setting.device)
-    value = _value(setting, locations)
+    value = Player(policy, head=_head(bare_of(policy))) if setting.shares_value else _value(setting, locations)
     players: dict[Role, Player] = {"policy": Player(policy), "reference": Player(frozen), "value": value}
+    if setting.shares_value:
+        players["both"] = value
     scorers = {index: _whole(setting, location, index) for index, location in locations.items()}
-    return Cast(Roles(policy, value.model, None, players), scorers)
+    return Cast(Roles(policy, None if setting.shares_value else value.model, value.head, players), scorers)
 
 
 def _value(setting: _Setting, locations: dict[int, ModelLocation]) -> Player:

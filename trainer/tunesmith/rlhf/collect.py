@@ -92,26 +92,27 @@ class Collector:
         found: dict[int, dict[str, NDArray[np.float64]]] = {}
         for rows in self.cut(np.arange(len(texts)), texts):
             batch = self.batch(self.learning, texts, rows)
-            said = {
-                "logprobs": self._said(batch, "policy"),
-                "reference": self._said(batch, "reference"),
-                "values": self._said(batch, "value"),
-            }
-            columns = torch.cat([said["logprobs"], said["reference"], said["values"]]).double().cpu().numpy()
+            columns = self._columns(batch).double().cpu().numpy()
             ends = np.cumsum(texts.targets[rows])[:-1]
             parts = np.split(columns, ends, axis=1)
             names = ("logprobs", "entropies", "reference", "values")
             found |= {row: dict(zip(names, part, strict=True)) for row, part in zip(rows, parts, strict=False)}
         return share(found)
 
-    def _said(self, batch: Batch, role: Role) -> torch.Tensor:
-        """[1, tokens], or of a policy log-probabilities and entropies [2, tokens]."""
+    def _columns(self, batch: Batch) -> torch.Tensor:
+        """Log-probability, entropy, log-probability under the reference and value of each token; fp32 [4, tokens]."""
+        temperature, values = self.ppo.temperature, None
+        said = self._said(batch, "both" if self.ppo.shared_value else "policy")
+        if self.ppo.shared_value:
+            said, values = said
+        of_policy = [log_probabilities(said, batch.targets, temperature), entropies(said, temperature)]
+        del said  # as large as the vocabulary
+        reference = log_probabilities(self._said(batch, "reference"), batch.targets, temperature)
+        return torch.stack([*of_policy, reference, self._said(batch, "value") if values is None else values])
+
+    def _said(self, batch: Batch, role: Role) -> Any:
         with self.roles.playing(role), self.computing():
-            said: torch.Tensor = self.engine(batch, role)
-        if role == "value":
-            return said[None]
-        found = [log_probabilities(said, batch.targets, self.ppo.temperature)]
-        return torch.stack([*found, entropies(said, self.ppo.temperature)] if role == "policy" else found)
+            return self.engine(batch, role)
 
     @torch.no_grad()
     def _judge(

@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,21 +16,17 @@ from tunesmith.api.outcome import Overrides
 from tunesmith.api.pod import RunFolder
 from tunesmith.api.ppo import PPO
 from tunesmith.api.training import TrainingSpec
+from tunesmith.data.collate import Batch
 from tunesmith.data.examples import FIXED
 from tunesmith.data.plan import EpochPlan
 from tunesmith.data.prepare import TrainingData
 from tunesmith.data.tokenized import TokenizedRows
-from tunesmith.rlhf.advantages import (
-    Floats,
-    adapted,
-    estimate_advantages,
-    token_rewards,
-    whiten,
-)
+from tunesmith.rlhf.advantages import Floats, adapted, estimate_advantages, token_rewards, whiten
 from tunesmith.rlhf.collect import Collector
 from tunesmith.rlhf.figures import figures_of, show_answers
 from tunesmith.rlhf.losses import entropies, log_probabilities, policy_loss, value_loss
 from tunesmith.rlhf.rewards import references
+from tunesmith.rlhf.roles import Role
 from tunesmith.rlhf.rollout import Rollout
 from tunesmith.training import checkpoint
 from tunesmith.training.checkpoint import Position
@@ -179,15 +174,15 @@ class PolicyTrainer:
         targets = int(texts.targets[part].sum())
         scale = collector.layout.data_workers / targets
         batches = collector.cut(part, texts)
+        # one model after the other: their activations are never in memory together
+        roles: tuple[Role, ...] = ("both",) if self.ppo.shared_value else ("policy", "value")
         for index, rows in enumerate(batches):
             batch = collector.batch(collector.learning, texts, rows)
             learn = self._tensors(lessons, rows)
-            # one model after the other: their activations are never in memory together
-            with only_last_synchronises(accelerator, engine, False), collector.roles.playing("policy"):
-                accelerator.backward(self._policy_loss(batch, learn, sums) * scale)
-            last = index == len(batches) - 1
-            with only_last_synchronises(accelerator, engine, last), collector.roles.playing("value"):
-                accelerator.backward(self._value_loss(batch, learn, sums) * scale)
+            for role in roles:
+                last = index == len(batches) - 1 and role == roles[-1]
+                with only_last_synchronises(accelerator, engine, last), collector.roles.playing(role):
+                    accelerator.backward(self._loss(role, batch, learn, sums) * scale)
         self._average_gradients()
         norm = clip_gradients(accelerator, engine, self.training.max_grad_norm, self.training.max_grad_value)
         if not math.isfinite(norm) and accelerator.scaler is None:
@@ -213,10 +208,20 @@ class PolicyTrainer:
         device = self.collector.accelerator.device
         return {name: torch.from_numpy(a[at]).to(device, torch.float32) for name, a in arrays.items()}
 
-    def _policy_loss(self, batch: Any, learn: dict[str, torch.Tensor], sums: torch.Tensor) -> torch.Tensor:
+    def _loss(self, role: Role, batch: Batch, learn: dict[str, torch.Tensor], sums: torch.Tensor) -> torch.Tensor:
         with self.collector.computing():
-            logits = self.collector.engine(batch, "policy")
-        new = log_probabilities(logits, batch.targets, self.ppo.temperature)
+            said = self.collector.engine(batch, role)
+        if role == "policy":
+            return self._policy_loss(said, batch.targets, learn, sums)
+        if role == "value":
+            return self._value_loss(said, learn, sums)
+        logits, values = said
+        return self._policy_loss(logits, batch.targets, learn, sums) + self._value_loss(values, learn, sums)
+
+    def _policy_loss(
+        self, logits: torch.Tensor, targets: torch.Tensor, learn: dict[str, torch.Tensor], sums: torch.Tensor
+    ) -> torch.Tensor:
+        new = log_probabilities(logits, targets, self.ppo.temperature)
         loss, clipped = policy_loss(new, learn["logprobs"], learn["advantages"], self.ppo.clip_range)
         sums[0] += loss.detach()
         sums[2] += clipped
@@ -224,9 +229,7 @@ class PolicyTrainer:
             loss = loss - self.ppo.entropy_coefficient * entropies(logits, self.ppo.temperature).sum()
         return loss
 
-    def _value_loss(self, batch: Any, learn: dict[str, torch.Tensor], sums: torch.Tensor) -> torch.Tensor:
-        with self.collector.computing():
-            new = self.collector.engine(batch, "value")
+    def _value_loss(self, new: torch.Tensor, learn: dict[str, torch.Tensor], sums: torch.Tensor) -> torch.Tensor:
         loss = value_loss(new, learn["values"], learn["returns"], self.ppo.value_clip_range)
         sums[1] += loss.detach()
         return self.ppo.value_coefficient * loss

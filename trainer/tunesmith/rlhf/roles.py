@@ -13,7 +13,8 @@ from tunesmith.data.collate import Batch
 from tunesmith.models.reward import scores_at
 from tunesmith.training.objective import next_token_logits
 
-Role = Literal["policy", "reference", "value"]
+Role = Literal["policy", "reference", "value", "both"]
+"""`both` is policy and value function in one pass, where the one is a head on the other."""
 
 
 class Switch:
@@ -60,7 +61,7 @@ class Roles(nn.Module):
 
     Args:
         policy: the policy's model, or the trunk of several roles.
-        value: the value function's own model; None where it is an adapter of the trunk.
+        value: the value function's own model; None where it is an adapter of the trunk, or a head on the policy.
         value_head: where it has no model of its own.
         players: who plays what.
     """
@@ -84,16 +85,31 @@ class Roles(nn.Module):
             if player.switch is not None:
                 player.switch(self.players["policy"].adapter)
 
-    def forward(self, batch: Batch, role: Role) -> Tensor:
+    def forward(self, batch: Batch, role: Role) -> Tensor | tuple[Tensor, Tensor]:
         """What a role says of a batch; the caller holds `playing(role)` while it computes and learns.
 
         Returns:
-            Of policy and reference the logits [kept, vocabulary]; of the value function values, fp32 [kept].
+            Of policy and reference the logits [kept, vocabulary]; of the value function values, fp32 [kept]; of both,
+            both.
         """
         player = self.players[role]
         if role in ("policy", "reference"):
             return next_token_logits(player.model, batch)
+        if role == "both":
+            return logits_and_numbers(player, batch)
         return numbers(player, batch)
+
+
+def logits_and_numbers(player: Player, batch: Batch) -> tuple[Tensor, Tensor]:
+    """What a decoder with a head says in one pass: logits [kept, vocabulary] and values, fp32 [kept]."""
+    seen: list[Tensor] = []
+    body: nn.Module = bare_of(player.model).base_model
+    hook = body.register_forward_hook(lambda module, inputs, output: seen.append(output.last_hidden_state))
+    try:
+        logits = next_token_logits(player.model, batch)
+    finally:
+        hook.remove()
+    return logits, _by_head(player, seen[0], batch)
 
 
 def numbers(player: Player, batch: Batch) -> Tensor:
@@ -105,6 +121,11 @@ def numbers(player: Player, batch: Batch) -> Tensor:
     hidden = bare.base_model(
         input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, **packing
     ).last_hidden_state
+    return _by_head(player, hidden, batch)
+
+
+def _by_head(player: Player, hidden: Tensor, batch: Batch) -> Tensor:
+    assert player.head is not None
     with torch.autocast(hidden.device.type, enabled=False):  # in half precision neighbouring numbers would be the same
         said: Tensor = player.head(hidden[batch.keep].to(player.head.weight.dtype)).squeeze(-1).float()
     return player.gain * said + player.bias
