@@ -3,8 +3,8 @@
     python tests/tools/build.py [NAME...]      # no NAME builds all; prints the path of each
 
 Tests against a real API server have to run on any machine with Python and a Go module proxy: nothing is downloaded as
-a binary, nothing needs root. What is built stays under ~/.cache/tunesmith (or TUNESMITH_TEST_CACHE), in a folder named
-after the pins, so that a changed pin never runs an old program. KUBEBUILDER_ASSETS (envtest's folder of etcd,
+a binary, nothing needs root. What is built stays under ~/.cache/tunesmith (or TUNESMITH_TEST_CACHE), named after its
+pins, so that a changed pin never runs an old program. KUBEBUILDER_ASSETS (envtest's folder of etcd,
 kube-apiserver and kubectl) is used for what it holds.
 """
 
@@ -53,6 +53,7 @@ TOOLS = {
     "helm": Tool("helm", "helm.sh/helm/v4/cmd/helm"),
     # The service discovery of every cloud is most of Prometheus; checking metrics and rules needs none of it.
     "promtool": Tool("prometheus", "github.com/prometheus/prometheus/cmd/promtool", tags="remove_all_sd"),
+    "prometheus": Tool("prometheus", "github.com/prometheus/prometheus/cmd/prometheus", tags="remove_all_sd"),
 }
 
 
@@ -65,7 +66,7 @@ def build(*names: str) -> dict[str, Path]:
     if unknown := [name for name in names if name not in TOOLS]:
         raise BuildError(f"no tool is called {', '.join(unknown)}; there are {', '.join(TOOLS)}")
     cache = _cache()
-    paths = {name: _prebuilt(name) or cache / name for name in names}
+    paths = {name: _prebuilt(name) or cache / _folder(name) / name for name in names}
     if all(path.exists() for path in paths.values()):
         return paths
     cache.mkdir(parents=True, exist_ok=True)
@@ -75,17 +76,22 @@ def build(*names: str) -> dict[str, Path]:
         if missing:
             go = _find_go(max(_pinned(tool, r"^go (\d\S*)$") for tool in missing.values()))
             for name, tool in missing.items():
-                _make(go, name, tool, cache)
+                _make(go, name, tool, paths[name])
     return paths
 
 
 def _cache() -> Path:
-    """The folder of this set of pins."""
     root = os.environ.get("TUNESMITH_TEST_CACHE")
-    digest = hashlib.sha256(repr(TOOLS).encode())
-    for file in sorted(HERE.glob("*/go.*")):
+    return Path(root) if root else Path.home() / ".cache" / "tunesmith"
+
+
+def _folder(name: str) -> str:
+    """The folder of a tool with its present pins."""
+    tool = TOOLS[name]
+    digest = hashlib.sha256(repr(tool).encode())
+    for file in sorted((HERE / tool.pins).glob("go.*")):
         digest.update(file.read_bytes())
-    return (Path(root) if root else Path.home() / ".cache" / "tunesmith") / f"bin-{digest.hexdigest()[:16]}"
+    return f"{name}-{digest.hexdigest()[:16]}"
 
 
 def _prebuilt(name: str) -> Path | None:
@@ -93,10 +99,11 @@ def _prebuilt(name: str) -> Path | None:
     return path if folder and (path := Path(folder) / name).is_file() else None
 
 
-def _make(go: Path, name: str, tool: Tool, cache: Path) -> None:
+def _make(go: Path, name: str, tool: Tool, path: Path) -> None:
     """Makes the tool in a folder of its own, then moves it into place: an interrupted build leaves nothing behind."""
-    print(f"{'copying' if tool.files else 'building'} {name} into {cache}", file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+    print(f"{'copying' if tool.files else 'building'} {path}", file=sys.stderr, flush=True)
+    path.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         made = Path(scratch) / name
         if tool.files:
             made.mkdir()
@@ -106,7 +113,7 @@ def _make(go: Path, name: str, tool: Tool, cache: Path) -> None:
         else:
             options = ["-trimpath", "-ldflags", f"-s -w {_stamp(tool)}", "-tags", tool.tags, "-o", str(made)]
             _run(go, tool, "build", *options, tool.package)
-        made.rename(cache / name)
+        made.rename(path)
 
 
 def _stamp(tool: Tool) -> str:
