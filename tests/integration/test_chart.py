@@ -13,6 +13,7 @@ import yaml
 from tests.tools.build import build
 from tunesmith import __version__
 from tunesmith.api.crd import fine_tune_job_crd, rlhf_pipeline_crd
+from tunesmith_operator.builders.pods import METRICS_PORT_NAME
 from tunesmith_operator.main import parse_settings
 from tunesmith_operator.settings import Settings
 
@@ -21,9 +22,17 @@ from .kube import APPLY, Kube, KubeError, Object
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "tunesmith"
+RAY_PORT_NAME = "metrics"
+"""KubeRay's name for the port of Ray's own metrics."""
 EVERYTHING = {
     "settings": {"namespaces": ["team-a", "team-b"], "storageClaim": "runs"},
     "podMonitors": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRules": {
+        "enabled": True,
+        "labels": {"release": "prometheus"},
+        "runbookBase": "https://git.example.com/",
+        "thresholds": {"gpuIdleMinutes": 60, "checkpointHours": 1.5},
+    },
     "evaluation": {"metricModules": ["acme.metrics", "ours"]},
     "imagePullSecrets": [{"name": "registry"}],
     "nodeSelector": {"kubernetes.io/os": "linux"},
@@ -70,6 +79,8 @@ def test_helm_lint_finds_nothing(values: Object) -> None:
         pytest.param({"settings": {"burst": "many"}}, "burst", id="a wrong type"),
         pytest.param({"settings": {"namespaces": ["Team A"]}}, "namespaces", id="a name that is none"),
         pytest.param({"podMonitors": {"interval": "often"}}, "interval", id="a time that is none"),
+        pytest.param({"prometheusRules": {"thresholds": {"restarts": 0.5}}}, "restarts", id="a number that is none"),
+        pytest.param({"prometheusRules": {"runbookBase": "x'\"y"}}, "runbookBase", id="an address that is none"),
         pytest.param({"evaluation": {"metricModules": ["a b"]}}, "metricModules", id="a module that is none"),
     ],
 )
@@ -82,7 +93,8 @@ def test_wrong_values_are_refused_by_name(values: Object, said: str) -> None:
 @pytest.mark.parametrize("namespaced", [False, True], ids=["all namespaces", "listed namespaces"])
 def test_the_api_server_accepts_every_object(kube: Kube, namespace: str, namespaced: bool) -> None:
     values = EVERYTHING | {"settings": {"namespaces": [namespace]}} if namespaced else {}
-    objects = [each for each in render(values, namespace) if each["kind"] != "PodMonitor"]  # its CRD is not here
+    absent = ("PodMonitor", "PrometheusRule")  # their CRDs are not here
+    objects = [each for each in render(values, namespace) if each["kind"] not in absent]
     assert len(objects) >= 7
     for each in objects:
         meta = each["metadata"]
@@ -179,4 +191,22 @@ def test_pod_monitors_select_what_serves_metrics() -> None:
     ports = {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
     assert {end["port"] for end in operator["spec"]["podMetricsEndpoints"]} <= ports
     assert trainer["spec"]["namespaceSelector"] == {"matchNames": ["team-a", "team-b"]}
+    assert {end["port"] for end in trainer["spec"]["podMetricsEndpoints"]} == {METRICS_PORT_NAME, RAY_PORT_NAME}
     assert not of_kind(render(), "PodMonitor")
+
+
+def test_rules_keep_what_prometheus_replaces_and_get_what_the_chart_sets() -> None:
+    (rule,) = of_kind(render(EVERYTHING), "PrometheusRule")
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    rules = {each["alert"]: each for group in rule["spec"]["groups"] for each in group["rules"] if "alert" in each}
+    idle, stale, down = (rules[f"Tunesmith{name}"] for name in ("GpuIdle", "OperatorStale", "OperatorDown"))
+    assert idle["annotations"]["summary"].startswith("{{ $labels.kind }} {{ $labels.namespace }}/{{ $labels.name }} ")
+    assert "[60m]) < 0.05" in idle["expr"]
+    assert idle["annotations"]["runbook_url"] == "https://git.example.com/docs/runbooks/TunesmithGpuIdle.md"
+    assert "3600 * 1.5" in rules["TunesmithCheckpointOld"]["expr"]
+    assert "2 * 300" in stale["expr"]
+    assert down["labels"]["namespace"] == "tunesmith-system"
+    (plain,) = of_kind(render({"prometheusRules": {"enabled": True}}), "PrometheusRule")
+    first = next(each for group in plain["spec"]["groups"] for each in group["rules"] if "alert" in each)
+    assert first["annotations"]["runbook_url"] == "docs/runbooks/TunesmithGpuIdle.md"
+    assert not of_kind(render(), "PrometheusRule")
