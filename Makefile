@@ -27,6 +27,7 @@ lint: install ## Check style, types, imports, and that generated files are up to
 	PYTHONPATH=trainer:operator $(bin)/lint-imports
 	@$(bin)/python -m tunesmith.api.crd --check manifests/crds charts/tunesmith/files/crds
 	@$(bin)/python -m tunesmith.training.troubleshooting --check docs/troubleshooting.md
+	@$(bin)/python -m monitoring.generate --check
 
 unit: install ## Run the quick tests
 	$(bin)/pytest tests/unit -m 'not model'
@@ -47,9 +48,10 @@ e2e: install ## Run the tests on the cluster of the current KUBECONFIG, from the
 images: ## Build both images and push them to REGISTRY
 	REGISTRY=$(REGISTRY) scripts/images
 
-generate: install ## Regenerate the CRDs and the page on troubleshooting
+generate: install ## Regenerate the CRDs, the rules of Prometheus and pages of the docs
 	$(bin)/python -m tunesmith.api.crd manifests/crds charts/tunesmith/files/crds
 	$(bin)/python -m tunesmith.training.troubleshooting docs/troubleshooting.md
+	$(bin)/python -m monitoring.generate
 
 verify: generate lint ## Regenerate and lint; fail on a dirty tree
 	@git diff --exit-code && test -z "$$(git status --porcelain)"

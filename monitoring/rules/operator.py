@@ -19,7 +19,7 @@ def _repairs(offset: str = "") -> str:
 ALERTS = (
     Alert(
         "TunesmithOperatorDown",
-        "absent(tunesmith_operator_resync_timestamp_seconds > 0)",
+        'absent(tunesmith_operator_resync_timestamp_seconds{namespace="@namespace@"} > 0)',
         wait="10m",
         severity="critical",
         namespace="@namespace@",

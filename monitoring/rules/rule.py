@@ -43,7 +43,7 @@ class Alert:
     hold: str = ""
     """How long it still fires when nothing is seen, so that a restart of the operator does not end it."""
     namespace: str = ""
-    """The label where the expression gives none."""
+    """The label, where the expression gives none."""
 
     @property
     def runbook(self) -> str:

@@ -19,7 +19,7 @@ from .kube import Kube, eventually
 
 HERE = Path(__file__).parent
 CRDS = HERE.parents[1] / "manifests" / "crds"
-TOOLS = (*PROGRAMS, "kuberay-crds", "helm")
+TOOLS = (*PROGRAMS, "kuberay-crds", "helm", "promtool")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -68,7 +68,7 @@ def verdicts(cases: Sequence[Case], groups: Sequence[Group], folder: Path) -> di
     """
     junit = folder / "junit.xml"
     files = [_write(name, [case for case in cases if case.alert == name], groups, folder) for name in _alerts(cases)]
-    command = [build("promtool")["promtool"], "test", "rules", f"--junit={junit}", *files]
+    command = [str(build("promtool")["promtool"]), "test", "rules", f"--junit={junit}", *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True)
     told = {each.attrib["name"]: "".join(each.itertext()) for each in ElementTree.parse(junit).iter("testcase")}
     assert told.keys() == {str(case) for case in cases}, done.stdout + done.stderr

@@ -113,7 +113,12 @@ RESTARTS = [
         {**phase("Training"), **of_job("attempts", "1x9 2x19 3x19 4x60")},
         Fires("FineTuneJob team-a/chat starts again and again", "It was started 3 times more in the last 3 hours."),
     ),
-    Case("TunesmithRepeatedRestarts", "its first start", 60, {**phase("Training"), **of_job("attempts", "0x9 1x60")}),
+    Case(
+        "TunesmithRepeatedRestarts",
+        "its first start, and two more",
+        60,
+        {**phase("Training"), **of_job("attempts", "0x9 1x9 2x9 3x60")},
+    ),
     Case(
         "TunesmithRepeatedRestarts",
         "three within a day",

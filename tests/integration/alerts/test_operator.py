@@ -60,6 +60,13 @@ HEALTH = [
     ),
     Case(
         "TunesmithOperatorDown",
+        "another release's is there",
+        15,
+        of_operator("resync_timestamp_seconds", "9x60", namespace="team-b"),
+        DOWN,
+    ),
+    Case(
+        "TunesmithOperatorDown",
         "replaced within five minutes",
         40,
         {
@@ -125,7 +132,7 @@ WORK = [
         ),
     ),
     Case(
-        "TunesmithReconcilesFailing", "the API server was away for five minutes", 60, reconciles("0x29 0+20x5 100x60")
+        "TunesmithReconcilesFailing", "the API server was away for five minutes", 48, reconciles("0x29 0+20x5 100x60")
     ),
     Case("TunesmithReconcilesFailing", "the operator begins anew", 60, reconciles("100x29 0x60")),
     Case(
@@ -189,7 +196,7 @@ def test_no_runbook_is_left_of_an_alert_that_is_gone() -> None:
 def test_promtool_takes_all_rules_and_finds_nothing_to_mend(groups: Any, tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text(yaml.safe_dump({"groups": groups}), encoding="utf-8")
-    command = [build("promtool")["promtool"], "check", "rules", "--lint=all", "--lint-fatal", file]
+    command = [str(build("promtool")["promtool"]), "check", "rules", "--lint=all", "--lint-fatal", str(file)]
     checked = subprocess.run(command, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert not re.search(r"@\w+@", file.read_text(encoding="utf-8")), "a value of the chart was not put in"

@@ -111,7 +111,12 @@ LOSS = [
         {**training(), **trainer("loss", "2x9" + 14 * " NaN")},
         NAN,
     ),
-    Case("TunesmithLossNotFinite", "one step is left out", 20, {**training(), **trainer("loss", "2x15 NaN NaN 2x60")}),
+    Case(
+        "TunesmithLossNotFinite",
+        "one step is left out",
+        20,
+        {**training(), **trainer("loss", "2x15 NaN NaN 2x60"), **trainer("skipped_steps_total", "0x15 1x60")},
+    ),
     Case(
         "TunesmithLossNotFinite",
         "every third step is left out",

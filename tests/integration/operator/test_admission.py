@@ -101,6 +101,8 @@ def test_kuberay_makes_restricted_pods_of_it(workers: int, kube: Kube, namespace
             trains = component == "worker" or workers == 1
             assert f"--num-cpus={'1' if trains else '0'}" in start
             assert "--num-gpus=0" in start
+            ports = {port["name"] for port in container["ports"]}
+            assert {"metrics", *(["tunesmith"] if trains else [])} <= ports, "the PodMonitor asks for both by name"
             assert {variable["name"]: variable for variable in container["env"]}["RAY_AUTH_MODE"]["value"] == "token"
     assert found == expected
     assert kube.get(*RAY, "tune-2", namespace)["status"]["jobDeploymentStatus"] == "Initializing"
