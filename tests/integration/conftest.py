@@ -19,7 +19,9 @@ from .kube import Kube, eventually
 
 HERE = Path(__file__).parent
 CRDS = HERE.parents[1] / "manifests" / "crds"
-TOOLS = (*PROGRAMS, "kuberay-crds", "helm", "promtool")
+TOOLS = (*PROGRAMS, "kuberay-crds", "prometheus-operator-crds", "helm", "promtool")
+MONITORING = ("podmonitors", "prometheusrules")
+"""What the chart makes of the Prometheus operator's kinds."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,9 +41,12 @@ def _build_programs() -> None:
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """etcd, kube-apiserver and kube-controller-manager with the CRDs of KubeRay and Tunesmith; KubeRay does not run."""
+    """etcd, kube-apiserver and kube-controller-manager with the CRDs of KubeRay, the Prometheus operator and Tunesmith;
+    neither of these operators runs.
+    """
     programs = build(*TOOLS)
-    crds = [*programs["kuberay-crds"].iterdir(), *sorted(CRDS.glob("*.yaml"))]
+    monitoring = [programs["prometheus-operator-crds"] / f"monitoring.coreos.com_{kind}.yaml" for kind in MONITORING]
+    crds = [*programs["kuberay-crds"].iterdir(), *monitoring, *sorted(CRDS.glob("*.yaml"))]
     with ExitStack() as stack:
         try:
             plane = stack.enter_context(running_control_plane(programs, tmp_path_factory.mktemp("control-plane"), crds))

@@ -93,8 +93,7 @@ def test_wrong_values_are_refused_by_name(values: Object, said: str) -> None:
 @pytest.mark.parametrize("namespaced", [False, True], ids=["all namespaces", "listed namespaces"])
 def test_the_api_server_accepts_every_object(kube: Kube, namespace: str, namespaced: bool) -> None:
     values = EVERYTHING | {"settings": {"namespaces": [namespace]}} if namespaced else {}
-    absent = ("PodMonitor", "PrometheusRule")  # their CRDs are not here
-    objects = [each for each in render(values, namespace) if each["kind"] not in absent]
+    objects = render(values, namespace)
     assert len(objects) >= 7
     for each in objects:
         meta = each["metadata"]

@@ -24,6 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 KUBERNETES = "k8s.io/kubernetes"
 KUBERAY = "github.com/ray-project/kuberay/ray-operator"
+PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator"
 Version = tuple[int, ...]
 
 
@@ -53,6 +54,9 @@ TOOLS = {
     "helm": Tool("helm", "helm.sh/helm/v4/cmd/helm"),
     # The service discovery of every cloud is most of Prometheus; checking metrics and rules needs none of it.
     "promtool": Tool("prometheus", "github.com/prometheus/prometheus/cmd/promtool", tags="remove_all_sd"),
+    "prometheus-operator-crds": Tool(
+        "prometheusoperator", PROMETHEUS_OPERATOR, files="example/prometheus-operator-crd"
+    ),
     "prometheus": Tool("prometheus", "github.com/prometheus/prometheus/cmd/prometheus", tags="remove_all_sd"),
 }
 
