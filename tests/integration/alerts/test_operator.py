@@ -11,6 +11,7 @@ import yaml
 from monitoring.generate import ROOT, files
 from monitoring.rules import ALERTS
 from tests.tools.build import build
+from tunesmith_operator.series import BY_NAME
 
 from . import test_jobs, test_runs, test_storage
 from .cases import OPERATOR, Case, Fires, of_operator, then
@@ -200,6 +201,11 @@ def test_promtool_takes_all_rules_and_finds_nothing_to_mend(groups: Any, tmp_pat
     checked = subprocess.run(command, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert not re.search(r"@\w+@", file.read_text(encoding="utf-8")), "a value of the chart was not put in"
+
+
+def test_what_is_asked_of_the_operator_is_declared(groups: Any) -> None:
+    asked = re.findall(r"\btunesmith_(?:job|operator)_\w+", " ".join(r["expr"] for g in groups for r in g["rules"]))
+    assert {re.sub("_(sum|count)$", "", name) for name in asked} <= BY_NAME.keys()
 
 
 def test_what_is_generated_is_up_to_date() -> None:
