@@ -21,8 +21,8 @@ prometheusRules:
 ```
 
 They need Prometheus 2.42 or newer, the metrics of the operator and of jobs' pods (both PodMonitors); for GPUs, DCGM's
-exporter or Ray's own metrics. `TunesmithVolumeNearlyFull` needs the kubelet's. What is not there raises no alert, except
-for the operator itself: `TunesmithOperatorDown` also says that its metrics are not scraped.
+exporter or Ray's own metrics. `TunesmithVolumeNearlyFull` needs the kubelet's. What is not there raises no alert,
+except for the operator itself: `TunesmithOperatorDown` also says that its metrics are not scraped.
 
 Alerts of jobs have the labels `namespace`, `name` and `kind` of the job, so that Alertmanager can route them by team;
 alerts of the operator have its namespace. `severity` is `warning` or `critical`. Nothing fires for jobs that are
