@@ -73,7 +73,8 @@ class Controller:
                 again_in = min(_LONGEST_DELAY, _FIRST_DELAY * 2**failures)
                 metrics.RECONCILES.labels(key.kind, "failed").inc()
                 trace = not isinstance(error, ApiError | aiohttp.ClientError | TimeoutError)
-                log.warning("%s: %r; again in %.1f s", key, error, again_in, exc_info=trace)
+                text = "%s: %r; again in %.1f s"
+                log.warning(text, key, error, again_in, exc_info=trace, extra=key.about)
             finally:
                 self._queue.done(key, again_in)
 
@@ -179,7 +180,8 @@ class Controller:
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 meta = body["metadata"]
-                log.info("%s %s/%s: no event: %s", body["kind"], meta["namespace"], meta["name"], error)
+                key = Key(meta["namespace"], meta["name"], body["kind"])
+                log.info("%s: no event: %s", key, error, extra=key.about)
 
     async def _write(self, key: Key, body: Object, status: JobStatus | PipelineStatus) -> None:
         meta, before = body["metadata"], body.get("status") or {}

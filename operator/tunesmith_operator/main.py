@@ -18,6 +18,7 @@ import aiohttp
 import kopf
 from prometheus_client import REGISTRY, disable_created_metrics
 
+from tunesmith.api.log_lines import log_as_json
 from tunesmith.api.quantity import parse_quantity
 from tunesmith_operator.client import Client, RateLimit
 from tunesmith_operator.controller import Controller
@@ -38,12 +39,16 @@ _LONGEST_QUEUE_WAIT = 120.0
 
 def main() -> None:
     """Runs the operator."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = parse_settings(None, os.environ)
+    if settings.log_format == "json":
+        log_as_json()
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     disable_created_metrics()  # type: ignore[no-untyped-call]
     failed = True
     try:
-        asyncio.new_event_loop().run_until_complete(run(parse_settings(None, os.environ)))
+        asyncio.new_event_loop().run_until_complete(run(settings))
         failed = False
     except KubeRayArrivedError as arrived:
         logging.warning("%s", arrived)
@@ -63,7 +68,10 @@ def parse_settings(arguments: Sequence[str] | None, environment: Mapping[str, st
         # argparse converts a default that is a string as it converts an argument
         parser.add_argument(flag, type=_converter(setting), default=environment.get(variable), help=variable)
     given = vars(parser.parse_args(arguments))
-    return Settings(**{name: value for name, value in given.items() if value is not None})
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    if settings.log_format not in ("json", "text"):
+        parser.error(f"--log-format is {settings.log_format!r}; json and text are there")
+    return settings
 
 
 def _converter(setting: Field[Any]) -> Any:

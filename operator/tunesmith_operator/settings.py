@@ -53,5 +53,7 @@ class Settings:
     """Jobs that are reconciled at once."""
     job_metrics_seconds: float = 3600.0
     """How long after its end a job still has metrics of its own."""
+    log_format: str = "json"
+    """`json`, a line an object, or `text`."""
     port: int = 8080
     """Port of /metrics and /healthz."""

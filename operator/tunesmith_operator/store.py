@@ -19,6 +19,11 @@ class Key(NamedTuple):
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace}/{self.name}"
 
+    @property
+    def about(self) -> dict[str, str]:
+        """What a log line about it carries."""
+        return {"kind": self.kind, "namespace": self.namespace, "job": self.name}
+
 
 _PARSERS: Mapping[str, Callable[[Object], Any]] = {
     CONFIG_MAPS.name: observed.config_map,

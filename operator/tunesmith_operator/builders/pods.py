@@ -86,13 +86,19 @@ _CONTAINER_SECURITY = {
 }
 
 
+_OURS = {
+    "HOME": HOME,
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",  # it would fold the lines of several workers, and append to them
+    "RAY_COLOR_PREFIX": "0",
+}
+
+
 def _environment(runtime: RuntimeSpec) -> list[dict[str, Any]]:
     """Ours, then the user's, who may replace ours. Theirs are taken as they are: Kubernetes would expand `$(NAME)` and
     make one `$` of two.
     """
-    variables: dict[str, dict[str, Any]] = {
-        name: {"name": name, "value": value} for name, value in (("HOME", HOME), ("RAY_USAGE_STATS_ENABLED", "0"))
-    }
+    variables: dict[str, dict[str, Any]] = {name: {"name": name, "value": value} for name, value in _OURS.items()}
     for variable in runtime.env:
         entry = variable.to_dict()
         if variable.value is not None:

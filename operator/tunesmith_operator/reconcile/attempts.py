@@ -24,6 +24,7 @@ from tunesmith_operator.reconcile.ending import (
 from tunesmith_operator.reconcile.validation import Obstacle
 from tunesmith_operator.settings import Settings
 
+_KEPT_TAILS = 3
 _LONGEST_DELAY = 300.0
 _DELETION_SLACK = timedelta(seconds=60)
 """A pod on a lost node stays in deletion for ever."""
@@ -52,8 +53,10 @@ def conclude(job: Job, seen: Observed, decision: Decision, settings: Settings) -
             "message": end.message or None,
             "counted": not succeeded and (retry is None or retry.counts),
             "active_seconds": round(_active_seconds(job, attempt, seen)),
+            "log_tail": end.outcome.log_tail if end.outcome is not None else None,
         }
     )
+    _forget_old_tails(decision.attempts)
     if end.outcome is not None:
         _take(end.outcome, decision)
     if succeeded:
@@ -64,6 +67,13 @@ def conclude(job: Job, seen: Observed, decision: Decision, settings: Settings) -
             decision.tell("CurveShows", finding, warning=True, key=f"{attempt.number}-{finding.partition(':')[0]}")
         return
     _failed(end, attempt, job, decision, "" if retry is None else retry.explanation)
+
+
+def _forget_old_tails(attempts: list[Attempt]) -> None:
+    """A status has room for the last few."""
+    told = [index for index, attempt in enumerate(attempts) if attempt.log_tail is not None]
+    for index in told[:-_KEPT_TAILS]:
+        attempts[index] = attempts[index].model_copy(update={"log_tail": None})
 
 
 def _failed(end: Ending, attempt: Attempt, job: Job, decision: Decision, follows: str) -> None:

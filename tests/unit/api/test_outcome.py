@@ -54,6 +54,18 @@ def test_a_long_message_is_cut_and_the_figures_stay() -> None:
     assert (read.step, read.metrics, read.message[:50], read.message[-1]) == (7, {"loss": 1.5}, "ä" * 50, "…")
 
 
+def test_the_end_of_the_log_stays_as_far_as_there_is_room() -> None:
+    outcome = Outcome(reason="InternalError", message="m" * 1024, log_tail='"' * 1000 + "end", metrics={"loss": 1.5})
+    assert Outcome.model_validate_json(outcome.to_termination_message()) == outcome
+    wide = {f"metric {number}": 1 / 3 for number in range(40)}
+    text = outcome.model_copy(update={"message": "m" * 9000, "metrics": wide}).to_termination_message()
+    assert len(text.encode()) <= TERMINATION_MESSAGE_LIMIT
+    read = Outcome.model_validate_json(text)
+    assert (read.metrics, read.message[:1000]) == (wide, "m" * 1000)
+    assert read.log_tail is not None
+    assert (read.log_tail[0], read.log_tail[-4:]) == ("…", '"end')
+
+
 @pytest.mark.parametrize(("metrics", "name_length"), [(32, 10), (64, 10), (64, 128), (1, 4000)])
 @pytest.mark.parametrize("message", ["met", "ä" * 9000, '"' * 9000])
 def test_what_has_no_room_is_counted_and_the_first_metrics_stay(metrics: int, name_length: int, message: str) -> None:

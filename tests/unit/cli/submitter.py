@@ -1,5 +1,6 @@
 """A real Ray head, and submitters as processes, for the tests of `tunesmith submit`; the training is a stand-in."""
 
+import json
 import os
 import signal
 import socket
@@ -137,18 +138,19 @@ class Submitter:
     def printed(self, process: "subprocess.Popen[str]", line: str) -> None:
         """Reads the log up to this line."""
         assert process.stdout is not None
-        assert any(printed == f"{line}\n" for printed in process.stdout), f"ended without {line!r}"
+        assert any(_message(printed) == line for printed in process.stdout), f"ended without {line!r}"
 
     def complained(self, process: "subprocess.Popen[str]", text: str) -> None:
-        """Reads standard error up to a line with this text."""
-        assert process.stderr is not None
-        assert any(text in printed for printed in process.stderr), f"ended without {text!r}"
+        """Reads the log up to a line with this text."""
+        assert process.stdout is not None
+        assert any(text in _message(printed) for printed in process.stdout), f"ended without {text!r}"
 
     def finish(self, process: "subprocess.Popen[str]") -> tuple[int, list[str]]:
         """Waits for the end; gives the exit code and the log's lines without Ray's own."""
         out, err = process.communicate(timeout=120)
-        sys.stderr.write(err)
-        return process.returncode, [line for line in out.splitlines() if line.startswith("step")]
+        sys.stderr.write(out + err)
+        messages = map(_message, out.splitlines())
+        return process.returncode, [message for message in messages if message.startswith("step")]
 
     def leave_result(self, outcome: Outcome, name: str = "result.json") -> None:
         """As the trainer does."""
@@ -215,6 +217,13 @@ def proxy_to(port: int) -> Iterator[Proxy]:
         yield proxy
     finally:
         proxy.close()
+
+
+def _message(line: str) -> str:
+    """What a line of the log says; every line is JSON, and says whose it is."""
+    read = json.loads(line)
+    assert (read["namespace"], read["job"], read["attempt"]) == ("team", "job", RUN.attempt)
+    return str(read["message"])
 
 
 def _pass_on(source: socket.socket, sink: socket.socket) -> None:

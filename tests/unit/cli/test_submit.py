@@ -8,7 +8,7 @@ from ray.job_submission import JobDetails, JobStatus, JobType
 
 from tests.unit.cli.submitter import RUN, RayHead, Submitter, proxy_to, wait_for
 from tunesmith.api.outcome import Outcome
-from tunesmith.cli.submit import outcome_without_result
+from tunesmith.cli.submit import _print_line, outcome_without_result
 
 SUCCESS = Outcome(reason="Succeeded", attempt=RUN.attempt, step=7, metrics={"loss": 1.5})
 
@@ -90,12 +90,16 @@ def test_a_driver_that_dies_without_a_result_is_told_from_one_that_left_its_reas
     submitter.leave_result(SUCCESS.model_copy(update={"attempt": 1}))  # of the attempt before
     process = submitter.start()
     wait_for(lambda: head.starts() == 1, "the training")
+    log = submitter.run_folder / "logs" / "worker-0.log"
+    log.parent.mkdir()
+    log.write_text("the last it said\n")
     head.end_training(3)
     assert submitter.finish(process)[0] == 0
     outcome = submitter.outcome()
     assert outcome is not None
     assert (outcome.reason, outcome.attempt) == ("InternalError", 2)
     assert "exit code 3" in outcome.message
+    assert outcome.log_tail == "the last it said", "which outlives the pods in the run's folder"
 
 
 @pytest.mark.model
@@ -112,6 +116,26 @@ def test_a_submitter_that_cannot_find_out_fails_and_leaves_nothing(
     code, _ = submitter.finish(submitter.start(**mistake))  # type: ignore[arg-type]  # a table
     assert (code, submitter.outcome(), head.starts()) == (1, None, 0)
     assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "printed"),
+    [
+        ('{"message": "loss"}', '{"message": "loss"}'),
+        ('(RayTrainWorker pid=12, ip=10.0.0.1) {"message": "loss"}', '{"message": "loss"}'),
+        ('\x1b[36m(RayTrainWorker pid=12)\x1b[0m {"message": "loss"}', '{"message": "loss"}'),
+        ("(raylet) a pod has little memory", "(raylet) a pod has little memory"),
+        ("{not whole", "{not whole"),
+        ("", None),
+    ],
+)
+def test_every_line_of_the_ray_job_becomes_a_json_line(
+    line: str, printed: str | None, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        _print_line(line)
+    seen = [out for out in capsys.readouterr().out.splitlines() if out] + caplog.messages
+    assert seen == ([] if printed is None else [printed])
 
 
 def _job(status: str, error: str | None = None, code: int | None = None) -> JobDetails:

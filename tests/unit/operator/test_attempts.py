@@ -330,3 +330,11 @@ def test_a_spec_that_a_new_release_refuses_does_not_end_what_runs() -> None:
     assert world.condition("Validated") == ("False", "InvalidSpec")
     assert world.phase == "Training"
     assert world.deleted == []
+
+
+def test_a_failed_attempt_keeps_the_end_of_its_log() -> None:
+    world = World(backoffLimit=9).looks()
+    for number in range(5):
+        world.trains().looks().tells("InternalError", log_tail=f"line {number}").releases().looks().later(600).looks()
+    kept = [attempt.log_tail for attempt in world.status.attempts]
+    assert kept == [None, None, "line 2", "line 3", "line 4", None], "a status has room for the last few"

@@ -26,6 +26,8 @@ Reason = Literal[
 
 TERMINATION_MESSAGE_LIMIT = 4096
 """Bytes of a container's termination message that Kubernetes keeps."""
+LOG_TAIL_LIMIT = 1024
+"""Bytes of a log's end that an Outcome carries."""
 _MESSAGE_KEPT = 1024
 """Bytes of the sentence that stay, whatever else there is to tell."""
 
@@ -108,6 +110,8 @@ class Outcome(Record):
     metrics: dict[str, float] = {}
     """The last values by name: loss, validation/loss, tokens_per_second."""
     artifacts: Artifacts = Artifacts()
+    log_tail: str | None = None
+    """Of a failure, the last lines of the log of the worker that failed first, at most 1 KiB."""
     findings: Annotated[list[str], Field(max_length=3)] = []
     """What the curves of the run show, each a name and what was seen; the run's folder has the remedies."""
     evaluation: EvaluationResult | None = None
@@ -116,10 +120,10 @@ class Outcome(Record):
     def to_termination_message(self) -> str:
         """As JSON of at most 4 KiB.
 
-        What does not fit is cut from a long message first, then from the evaluation's metrics, the last first, which
-        are counted: the run's folder has them all.
+        What does not fit is cut from a long message first, then from the start of the log's tail, then from the
+        evaluation's metrics, the last first, which are counted: the run's folder has them all.
         """
-        outcome = self._cut(_MESSAGE_KEPT)
+        outcome = self._cut(_MESSAGE_KEPT)._cut_tail()
         while outcome._excess() > 0 and outcome.evaluation is not None and outcome.evaluation.metrics:
             fewer = outcome.evaluation.first(len(outcome.evaluation.metrics) - 1)
             outcome = outcome.model_copy(update={"evaluation": fewer})
@@ -128,6 +132,13 @@ class Outcome(Record):
     def _excess(self) -> int:
         """Bytes over the limit."""
         return len(self.model_dump_json(exclude_none=True).encode()) - TERMINATION_MESSAGE_LIMIT
+
+    def _cut_tail(self) -> "Outcome":
+        excess = self._excess()
+        if excess <= 0 or self.log_tail is None:
+            return self
+        kept = self.log_tail.encode()[excess + 16 :].decode(errors="ignore")
+        return self.model_copy(update={"log_tail": f"…{kept}" if kept else None})
 
     def _cut(self, least: int) -> "Outcome":
         """With as much less of the message as it is too long, but at least so many bytes."""

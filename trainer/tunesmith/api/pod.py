@@ -50,6 +50,12 @@ def cluster_run_path(namespace: str, name: str, uid: str) -> str:
     return f"{namespace}/{name}-{uid[:8]}"
 
 
+def run_of(folder: str) -> tuple[str, str]:
+    """Namespace and name of the job whose run a path of `cluster_run_path` belongs to, however it begins."""
+    namespace, run = folder.rsplit("/", 2)[-2:]
+    return namespace, run.rpartition("-")[0]
+
+
 class RunFolder:
     """The names in a run's folder."""
 

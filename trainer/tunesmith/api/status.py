@@ -64,6 +64,8 @@ class Attempt(Record):
     """Why it ended."""
     message: str | None = None
     """The end in a sentence."""
+    log_tail: Annotated[str, Field(max_length=2048)] | None = None
+    """The last lines of the log of the worker that failed; the newest three failed attempts have them."""
     counted: bool = False
     """Whether it used up one of spec.backoffLimit."""
     active_seconds: int | None = None

@@ -12,11 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tunesmith.api.job import FineTuneJob
 from tunesmith.api.load import InputError, Problem
+from tunesmith.api.log_lines import log_as_json
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import CONFIG_DIR, MOUNT_ROOT, TERMINATION_LOG, RunFolder
 from tunesmith.cli.mounts import add_mount_argument
 from tunesmith.cli.terminal import EXIT_CODES, quiet_libraries
 from tunesmith.cli.train import PREDECESSOR_PATIENCE_S, pod_folder, read_config, with_addresses
+from tunesmith.run_log import log_in_pod
 from tunesmith.sources import Resolver
 
 
@@ -135,7 +137,7 @@ def evaluate_in_pod(
         0 once the outcome is known, well or not: it stands in the message. 1 where another run would not leave the
         folder, so that another pod should try.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_as_json()  # until it is known of which job
     quiet_libraries()
     from tunesmith.evaluation.progress import log_tenths
     from tunesmith.evaluation.run import evaluate_job
@@ -147,6 +149,7 @@ def evaluate_in_pod(
     attempt = 1
     try:
         job, run = read_config(config)
+        log_in_pod(job.metadata.namespace, job.metadata.name, run.attempt)
         attempt, folder = run.attempt, pod_folder(run, mount_root)
         resolver = Resolver(folders=run.runs, in_pod=True, mount_root=mount_root)
         with open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S):
@@ -170,14 +173,14 @@ def evaluate_on_ray(config: Path = Path(CONFIG_DIR), mount_root: Path = Path(MOU
     Returns:
         0 where the evaluation succeeded.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    job, run = read_config(config)
+    log_in_pod(job.metadata.namespace, job.metadata.name, run.attempt)
     quiet_libraries()
     from tunesmith.evaluation.workers import evaluate_on_cluster
     from tunesmith.launch.folder import FolderInUseError, open_folder, write_outcome
     from tunesmith.report.write import leave_report, with_report
     from tunesmith.training.failures import outcome_of
 
-    job, run = read_config(config)
     folder = pod_folder(run, mount_root)
     resolver = Resolver(folders=run.runs, in_pod=True, mount_root=mount_root)
     try:

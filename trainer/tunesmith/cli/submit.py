@@ -7,7 +7,9 @@ ended as the pod's termination message: results come back without any permission
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from tunesmith.api.load import InputError
+from tunesmith.api.log_lines import log_as_json
 from tunesmith.api.outcome import Outcome, Reason
 from tunesmith.api.pod import (
     CONFIG_DIR,
@@ -28,9 +31,15 @@ from tunesmith.api.pod import (
     TRAIN_COMMAND,
     RunConfig,
     RunFolder,
+    run_of,
 )
 from tunesmith.cli.train import pod_folder
 from tunesmith.launch.folder import read_result
+from tunesmith.run_log import last_tail
+
+log = logging.getLogger(__name__)
+ray_log = logging.getLogger("tunesmith.ray_job")
+"""Says what the Ray job prints that is no line of ours; Ray has its own ideas of a logger called ray."""
 
 POLL_S = 2.0
 """Between two looks at the Ray job."""
@@ -56,20 +65,43 @@ class _Dashboard(JobSubmissionClient):
         return next((job for job in jobs if job.submission_id == submission_id), None)
 
 
+_RAY_PREFIX = re.compile(r"^(?:\x1b\[[0-9;]*m)*\([^()]*\bpid=[^()]*\)(?:\x1b\[[0-9;]*m)* ?")
+"""What Ray puts before the lines of a worker in the driver's log."""
+
+
 class _Log:
-    """Prints a job's log, each character once, over however many connections that takes."""
+    """Prints a job's log as JSON lines, each line once, over however many connections that takes.
+
+    Lines of ours are JSON already, behind Ray's prefix; what Ray and others print becomes a message.
+    """
 
     def __init__(self) -> None:
-        self._printed = 0
+        self._taken, self._line = 0, ""
 
     async def follow(self, client: _Dashboard, submission_id: str) -> None:
         position = 0
         # a broken connection is mended by the next call
         with contextlib.suppress(OSError, RuntimeError, aiohttp.ClientError):
             async for text in client.tail_job_logs(submission_id):
-                print(text[max(0, self._printed - position) :], end="", flush=True)
+                self._line += text[max(0, self._taken - position) :]
                 position += len(text)
-                self._printed = max(self._printed, position)
+                self._taken = max(self._taken, position)
+                *whole, self._line = self._line.split("\n")
+                for line in whole:
+                    _print_line(line)
+
+    def finish(self) -> None:
+        """Prints what has come of a line that has no end."""
+        _print_line(self._line)
+        self._line = ""
+
+
+def _print_line(line: str) -> None:
+    bare = _RAY_PREFIX.sub("", line).rstrip()
+    if bare.startswith("{") and bare.endswith("}"):
+        print(bare, flush=True)
+    elif bare:
+        ray_log.info("%s", bare)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +119,8 @@ def main(arguments: argparse.Namespace) -> int:
     except KeyError as error:
         raise InputError(f"{error} is not set; KubeRay sets it in a RayJob's submitter pod") from None
     run = RunConfig.model_validate_json((arguments.config_dir / RUN_FILE).read_bytes())
+    namespace, job = run_of(run.folder)
+    log_as_json({"namespace": namespace, "job": job, "attempt": run.attempt}, sys.stdout)
     outcome = submit(address, submission_id, run, pod_folder(run, arguments.mount_root))
     if outcome is None:
         return 1
@@ -112,13 +146,17 @@ def submit(dashboard_address: str, submission_id: str, run: RunConfig, folder: R
     try:
         job = asyncio.run(_run_to_its_end(address, submission_id, _entrypoint(run)))
     except AuthenticationError as error:
-        print(f"tunesmith submit: Ray refuses the token: {error}", file=sys.stderr)
+        log.error("Ray refuses the token: %s", error)
         return None
     except TimeoutError as error:
-        print(f"tunesmith submit: {error}", file=sys.stderr)
+        log.error("%s", error)
         return None
     left = folder.evaluation_outcome if run.phase == "evaluate" else folder.result
-    return _await_result(left, run.attempt) or outcome_without_result(job, run)
+    outcome = _await_result(left, run.attempt)
+    if outcome is None:
+        tail = last_tail(folder) if run.phase == "train" else None
+        outcome = outcome_without_result(job, run).model_copy(update={"log_tail": tail})
+    return outcome
 
 
 def _entrypoint(run: RunConfig) -> str:
@@ -135,7 +173,7 @@ async def _run_to_its_end(address: str, submission_id: str, entrypoint: str) -> 
         TimeoutError: the dashboard was out of reach for too long.
         AuthenticationError: the token is wrong.
     """
-    log = _Log()
+    printed = _Log()
     following: asyncio.Task[None] | None = None
     last_answer = time.monotonic()
     while True:
@@ -144,7 +182,7 @@ async def _run_to_its_end(address: str, submission_id: str, entrypoint: str) -> 
             job = await asyncio.to_thread(client.find, submission_id)
             over = job.status.is_terminal() if job else following is not None
             if job and (following is None or following.done()):
-                following = asyncio.create_task(log.follow(client, submission_id))
+                following = asyncio.create_task(printed.follow(client, submission_id))
             if over:
                 break
             if job is None:
@@ -153,11 +191,12 @@ async def _run_to_its_end(address: str, submission_id: str, entrypoint: str) -> 
         except (OSError, RuntimeError) as error:
             if time.monotonic() - last_answer > PATIENCE_S:
                 raise TimeoutError(f"gave up after {PATIENCE_S:.0f} s: {error}") from None
-            print(f"tunesmith submit: {error}; trying again", file=sys.stderr, flush=True)
+            log.warning("%s; trying again", error)
         await asyncio.sleep(POLL_S)
     if following:
         await asyncio.wait({following}, timeout=LOG_PATIENCE_S)
         following.cancel()
+    printed.finish()
     return job
 
 

@@ -10,6 +10,7 @@ from tunesmith.api.load import InputError, Problem
 from tunesmith.api.outcome import Artifacts, Outcome
 from tunesmith.api.pod import CONFIG_DIR, JOB_FILE, METRICS_PORT, MOUNT_ROOT, RUN_FILE, RunConfig, RunFolder
 from tunesmith.api.source import Location
+from tunesmith.run_log import log_in_pod
 
 PREDECESSOR_PATIENCE_S = 120.0
 """How long an attempt waits for the pods of the one before it, which may still be ending."""
@@ -35,11 +36,11 @@ def main(arguments: argparse.Namespace) -> int:
     from tunesmith.training.assignment import Assignment
     from tunesmith.training.failures import outcome_of
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     job, run = read_config(arguments.config_dir)
+    log_in_pod(job.metadata.namespace, job.metadata.name, run.attempt)
     folder = pod_folder(run, arguments.mount_root)
     resolver = Resolver(in_pod=True, mount_root=arguments.mount_root)
-    assignment = Assignment(job, folder, resolver, run.attempt, run.overrides, METRICS_PORT)
+    assignment = Assignment(job, folder, resolver, run.attempt, run.overrides, METRICS_PORT, json_logs=True)
     try:
         with open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S), stop_on_signals(folder):
             placement = Placement(own_process=False, address="auto")

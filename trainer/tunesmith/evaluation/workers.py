@@ -15,6 +15,7 @@ from tunesmith.api.outcome import Outcome, Reason
 from tunesmith.api.pod import RunFolder
 from tunesmith.evaluation.work import Here, Keep, RowsFailedError, Source, Work
 from tunesmith.launch.workers import join_ray
+from tunesmith.run_log import log_in_pod
 from tunesmith.sources import Resolver
 from tunesmith.training.assignment import worker_threads
 from tunesmith.training.failures import outcome_of
@@ -221,8 +222,8 @@ def _evaluate_with_workers(
     from tunesmith.evaluation.progress import log_tenths
     from tunesmith.evaluation.run import evaluate_job
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     parsed = FineTuneJob.model_validate(job)
+    log_in_pod(parsed.metadata.namespace, parsed.metadata.name, attempt)
     assert parsed.spec.evaluation is not None
     crew = Workers.of_cluster(parsed.spec, parsed.spec.evaluation.workers)
     return evaluate_job(

@@ -9,6 +9,7 @@ from typing import Any
 
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import RunFolder
+from tunesmith.run_log import last_tail
 from tunesmith.training.assignment import Assignment, worker_threads
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,8 @@ def run_attempt(assignment: Assignment, placement: Placement) -> Outcome:
         outcomes = [Outcome.model_validate(result.return_value)]
     except TrainingFailedError as error:
         log.error("Ray Train gave up: %s", error)
-        outcomes = [why_given_up(error, assignment.attempt)]
+        lost = why_given_up(error, assignment.attempt)
+        outcomes = [lost.model_copy(update={"log_tail": last_tail(assignment.folder)})]
     outcomes += _notes(assignment.folder, assignment.attempt)
     failed = [outcome for outcome in outcomes if outcome.reason != "Succeeded"]
     return min(failed, key=lambda outcome: _PRECEDENCE.index(outcome.reason)) if failed else outcomes[0]

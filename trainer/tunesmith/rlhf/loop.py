@@ -28,6 +28,7 @@ from tunesmith.rlhf.losses import entropies, log_probabilities, policy_loss, val
 from tunesmith.rlhf.rewards import references
 from tunesmith.rlhf.roles import Role
 from tunesmith.rlhf.rollout import Rollout
+from tunesmith.run_log import at_step
 from tunesmith.training import checkpoint
 from tunesmith.training.checkpoint import Position
 from tunesmith.training.failures import LossDivergedError, PolicyCollapsedError, StopRequestedError
@@ -76,6 +77,7 @@ class PolicyTrainer:
         training = self.training
         while position.step < self.plan.total_steps:
             started = time.perf_counter()
+            at_step(position.step + 1)
             position, record, rollout = self._step(position)
             finished = position.step == self.plan.total_steps
             saving = finished or position.step % training.checkpoint.every_steps == 0

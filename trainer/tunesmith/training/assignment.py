@@ -27,6 +27,8 @@ class Assignment:
     overrides: Overrides = field(default_factory=Overrides)
     metrics_port: int | None = None
     """Where to serve /metrics and /progress; nowhere by default."""
+    json_logs: bool = False
+    """Whether the process logs JSON lines, as in a pod; the run's folder has text in any case."""
     probe: "Callable[[Trainer, Position], Outcome] | None" = None
     """What to do, with everything in place, instead of training."""
 

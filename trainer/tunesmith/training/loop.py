@@ -23,6 +23,7 @@ from tunesmith.data.plan import EpochPlan, MicroBatch
 from tunesmith.data.prefetch import Ahead
 from tunesmith.data.prepare import TrainingData
 from tunesmith.data.tokenized import TokenizedRows
+from tunesmith.run_log import at_step
 from tunesmith.training import checkpoint
 from tunesmith.training.average import WeightAverage
 from tunesmith.training.checkpoint import Position
@@ -80,6 +81,7 @@ class Trainer:
         training = self.training
         while position.step < self.plan.total_steps:
             started = time.perf_counter()
+            at_step(position.step + 1)
             position, record = self._step(position)
             finished = position.step == self.plan.total_steps
             saving = finished or position.step % training.checkpoint.every_steps == 0

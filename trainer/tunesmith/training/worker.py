@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tunesmith import run_log
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
 from tunesmith.api.outcome import Outcome
@@ -47,7 +48,9 @@ from tunesmith.training.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+_SAYS_ALL = ("InvalidInput", "Interrupted", "PolicyCollapsed")
+"""Reasons whose message is all that there is to know."""
 
 
 def run_worker(assignment: Assignment) -> Outcome:
@@ -55,7 +58,7 @@ def run_worker(assignment: Assignment) -> Outcome:
 
     So a worker that does raise, or dies, was lost, and that alone is what Ray Train starts again.
     """
-    _log_to(assignment.folder)
+    _start_log(assignment)
     note = assignment.folder.root / f".outcome-{assignment.attempt}-{_rank()}.json"
     note.unlink(missing_ok=True)  # of this worker before Ray Train started it again
     try:
@@ -65,6 +68,9 @@ def run_worker(assignment: Assignment) -> Outcome:
     if _rank() == 0:
         outcome = _look_back(assignment.folder, outcome)
     if outcome.reason != "Succeeded":
+        if outcome.reason not in _SAYS_ALL:
+            tail = run_log.tail(run_log.worker_log(assignment.folder, _rank()))
+            outcome = outcome.model_copy(update={"log_tail": tail})
         try:
             note.write_text(outcome.model_dump_json(exclude_none=True), encoding="utf-8")
         except OSError:
@@ -86,18 +92,14 @@ def _look_back(folder: RunFolder, outcome: Outcome) -> Outcome:
     return outcome.model_copy(update={"findings": [f"{finding.name}: {finding.seen}" for finding in found]})
 
 
-def _log_to(folder: RunFolder) -> None:
-    """Adds this worker's log to the run's folder, where it outlives the pod, and to the pod's own log."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)  # elsewhere than in Ray, the command did it
-    logger = logging.getLogger("tunesmith")
-    logger.setLevel(logging.INFO)
-    for handler in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
-        logger.removeHandler(handler)
-        handler.close()
-    folder.logs.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder.logs / f"worker-{_rank()}.log")
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
-    logger.addHandler(handler)
+def _start_log(assignment: Assignment) -> None:
+    """This worker's log in the run's folder, and, where the command has not begun it, that of its process."""
+    if assignment.json_logs:
+        meta = assignment.job.metadata
+        run_log.log_in_pod(meta.namespace, meta.name, assignment.attempt, _rank())
+    else:
+        logging.basicConfig(level=logging.INFO, format=run_log.LOG_FORMAT)
+    run_log.log_to_folder(assignment.folder, _rank())
 
 
 def _rank() -> int:
