@@ -51,6 +51,10 @@ def main(arguments: argparse.Namespace) -> int:
     folders = {job.metadata.name: RunFolder(arguments.output or arguments.runs / job.metadata.name) for job in jobs}
     kept = done_stages([job for job in jobs if job.metadata.name in stages], folders)
     pipelines = [each for each in resources if isinstance(each, RLHFPipeline)]
+    for pipeline in pipelines:
+        if pipeline.spec.notifications:
+            text = f"{pipeline.metadata.name}: spec.notifications: ignored here; only a cluster uses it"
+            console.print(text, style="dim", soft_wrap=True)
     for job in jobs:
         name = job.metadata.name
         outcome = run_job(job, folders[name], arguments, console, name in kept)
@@ -142,7 +146,7 @@ def run_job(
     from tunesmith.training.coach import read_findings
 
     console.rule(f"{job.metadata.name}", align="left")
-    ignored = [name for name in ("storage", "runtime") if name in job.spec.model_fields_set]
+    ignored = [name for name in ("storage", "runtime", "notifications") if name in job.spec.model_fields_set]
     if ignored:
         console.print(f"spec.{' and spec.'.join(ignored)}: ignored here; only a cluster uses it", style="dim")
     resolver = Resolver(mounts=dict(arguments.mount), base=arguments.filename.parent, runs=arguments.runs)
