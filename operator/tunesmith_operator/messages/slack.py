@@ -27,8 +27,9 @@ def slack(summary: Summary) -> tuple[str, bytes]:
         {"type": "section", "text": _markup(figures)} if figures else None,
         {"type": "context", "elements": [_markup(look)]},
     ]
-    facts = ", ".join(f"{name.lower()} {value}" for name, value in _facts(summary) if name in ("Time", "GPU-hours"))
-    first = f"*{_title(summary)}*" + (f" ({facts})" if facts else "")
+    first = f"*{_title(summary)}*"
+    first += f" in {_duration(summary.seconds)}" if summary.seconds is not None else ""
+    first += f", {_gpu_hours(summary)} GPU-hours" if summary.gpu_seconds else ""
     text = "\n".join(filter(None, (first, why, figures, look)))
     return "application/json", json.dumps({"text": text, "blocks": [b for b in blocks if b]}).encode()
 
@@ -44,7 +45,7 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
     if summary.seconds is not None:
         found.append(("Time", _duration(summary.seconds)))
     if summary.gpu_seconds:
-        found.append(("GPU-hours", f"{summary.gpu_seconds / 3600:.2f}"))
+        found.append(("GPU-hours", _gpu_hours(summary)))
     if len(summary.attempts) > 1:
         found.append(("Attempts", str(summary.attempts[-1].number)))
     found += [(f"Stage {stage.name}", stage.phase or "Pending") for stage in summary.stages]
@@ -67,6 +68,10 @@ def _figure(metric: MetricResult) -> str:
     text = f"{_escaped(metric.name, 300)} {tuned.value:.4g} [{tuned.low:.4g}, {tuned.high:.4g}]"
     text += f", base {base.value:.4g} [{base.low:.4g}, {base.high:.4g}]" if base is not None else ""
     return text + (f": {_escaped(metric.verdict, 300)}" if metric.verdict else "")
+
+
+def _gpu_hours(summary: Summary) -> str:
+    return f"{summary.gpu_seconds / 3600:.2f}"
 
 
 def _duration(seconds: int) -> str:
