@@ -1,7 +1,7 @@
 """Sending, with a real server: each try once, nothing followed, nothing read, nobody in anybody's way."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,10 +75,13 @@ class Sender:
 @asynccontextmanager
 async def sender(folder: str = "") -> AsyncIterator[Sender]:
     changes = asyncio.Queue[Key]()
+
+    def changed(keys: Iterable[Key]) -> None:
+        for key in keys:
+            changes.put_nowait(key)
+
     async with receivers_session() as session:
-        yield Sender(
-            Courier(session, Webhooks(folder), lambda keys: [changes.put_nowait(k) for k in keys][:0]), changes
-        )
+        yield Sender(Courier(session, Webhooks(folder), changed), changes)
 
 
 def test_each_try_is_sent_once_and_remembered_until_the_status_says_so() -> None:
