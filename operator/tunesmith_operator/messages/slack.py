@@ -20,10 +20,11 @@ def slack(summary: Summary) -> tuple[str, bytes]:
     look = f"`kubectl describe {summary.kind.lower()} {summary.name} -n {summary.namespace}`"
     figures = "\n".join(_figures(summary))
     why = _escaped(summary.message, _LONGEST_SECTION)
+    facts = [_markup(f"*{name}*\n{value}") for name, value in _facts(summary)]
     blocks = [
         {"type": "header", "text": {"type": "plain_text", "text": shortened(_title(summary), _LONGEST_HEADER)}},
         {"type": "section", "text": _markup(why)} if why else None,
-        {"type": "section", "fields": [_markup(f"*{name}*\n{value}") for name, value in _facts(summary)]},
+        {"type": "section", "fields": facts} if facts else None,
         {"type": "section", "text": _markup(figures)} if figures else None,
         {"type": "context", "elements": [_markup(look)]},
     ]
@@ -41,7 +42,7 @@ def _title(summary: Summary) -> str:
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:
     """What stands beside the message, names first."""
-    found = [("Namespace", summary.namespace)]
+    found = list[tuple[str, str]]()
     if summary.seconds is not None:
         found.append(("Time", _duration(summary.seconds)))
     if summary.gpu_seconds:

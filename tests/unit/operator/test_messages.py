@@ -1,7 +1,9 @@
 """What is sent: a CloudEvent that the library reads back, and a Slack message within Slack's limits."""
 
 import json
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from .pipeline_world import PipelineWorld
 from .test_finishing import evaluated, trained
 from .world import World
 
+ROOT = Path(__file__).resolve().parents[3]
 GPUS = {"workers": 4, "resources": {"nvidia.com/gpu": 1}}
 HOSTILE = "<!channel> & <https://evil.example|click> @here " + "&" * 9000
 WIDE = Interval(value=0.123456789, low=-1e300, high=1e300)
@@ -127,7 +130,6 @@ def test_the_end_of_a_job_as_a_message_of_slack() -> None:
     assert header["text"]["text"] == "✅ FineTuneJob team/tune succeeded"
     assert why["text"]["text"] == "the model is ready"
     assert [field["text"] for field in facts["fields"]] == [
-        "*Namespace*\nteam",
         "*Time*\n2 h 0 min",
         "*GPU-hours*\n8.00",
         "*Attempts*\n2",
@@ -164,6 +166,19 @@ def test_a_message_of_slack_stays_within_its_limits(length: int) -> None:
     made.body["metadata"]["name"] = "n" * 253
     model = Artifacts(model="pvc://runs/" + "&" * 4000)
     slack(made, evaluation=MANY, artifacts=model, phase="Succeeded", message="<" * length)
+
+
+def test_an_end_before_any_start_has_a_message_too() -> None:
+    made = World()
+    made.body["spec"]["training"] = {"epochs": -1}
+    assert [block["type"] for block in slack(made.look())["blocks"]] == ["header", "section", "context"]
+    assert "durationSeconds" not in event(made)[1]
+
+
+def test_the_page_shows_what_is_sent() -> None:
+    page = (ROOT / "docs" / "notifications.md").read_text(encoding="utf-8")
+    shown = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL)]
+    assert shown == [json.loads(written(job(), form)[1]) for form in ("cloudEvents", "slack")]
 
 
 def test_secrets_and_logs_stay_where_they_are() -> None:
