@@ -76,6 +76,26 @@ def test_a_receiver_that_fails_and_hangs_is_tried_again_beside_everything_else(
     assert "secret" not in operator.log() + str(job["status"])
 
 
+def test_an_operator_that_is_killed_before_it_knows_sends_the_same_again(
+    kube: Kube, namespace: str, operator: Operator, receiver: Receiver, ray: Ray
+) -> None:
+    def killed_first(number: int) -> tuple[int, dict[str, str]]:
+        if number == 1:
+            operator.kill()
+        return 200, {}
+
+    receiver.answer = killed_first
+    (operator.webhooks / "team").write_text(receiver.url)
+    operator.start().wait_until_healthy()
+    kube.create(fine_tune_job(NAME, namespace, notifications=[TEAM | {"format": "cloudEvents"}]))
+    play(kube, namespace, ray, lambda job: receiver.got and not operator.alive)
+    assert states(kube.get(*JOB, NAME, namespace)) == [("Pending", 0, "")]
+    operator.start()
+    assert states(play(kube, namespace, ray, is_told)) == [("Delivered", 1, "")]
+    first, second = receiver.bodies()
+    assert first == second, "and its id tells the receiver so"
+
+
 def test_no_redirect_is_followed_and_no_other_host_is_called(
     kube: Kube, namespace: str, operator: Operator, receiver: Receiver, ray: Ray
 ) -> None:

@@ -102,6 +102,15 @@ def test_a_restart_sends_the_same_again_and_what_was_delivered_never() -> None:
     assert made.plan.look_again is None
 
 
+def test_what_was_delivered_stays_so_and_counts_for_its_own_end_alone() -> None:
+    made = answer(succeeds(world(URL)), DELIVERED)
+    made.settings = SETTINGS
+    assert lines(made.look())[0].state == "Delivered", "though its host is not allowed any more"
+    made.settings, made.answers = ALLOWING, {}
+    made.body["status"]["notifications"][0]["event"] = "another end"
+    assert [number for _, number in sent(made.look())] == [1]
+
+
 def test_a_receiver_that_fails_is_tried_again_ever_later_and_then_given_up() -> None:
     made, waits = succeeds(world(TEAM)), list[float]()
     for number in range(1, TRIES):
@@ -214,7 +223,7 @@ def test_a_pipeline_tells_of_itself_and_its_stages_do_not() -> None:
     (first,) = made.plan.notify
     made.spec(ppo=PIPELINE["ppo"] | {"training": {"learningRate": 1e-5}}).looks()
     assert (made.status.notifications, made.plan.notify) == (None, ()), "it is not over any more"
-    made.later(60).succeeds("helpful-ppo-2").look()
+    made.later(60).fails("helpful-ppo-2", "LossDiverged").look()
     (second,) = made.plan.notify
     assert first.attempt.event != second.attempt.event, "another end is another event"
     made.answers = {second.attempt: DELIVERED}
@@ -229,6 +238,8 @@ def test_a_pipeline_with_a_receiver_that_cannot_be_begins_nothing() -> None:
     assert waits.told == ["UnknownWebhook"]
     waits.webhooks = {"team"}
     assert waits.looks().created == ["helpful-sft"]
+    waits.webhooks = set()
+    assert waits.succeeds("helpful-sft").looks().created[-1] == "helpful-reward", "what has begun goes on"
     refused = PipelineWorld(notifications=[URL]).looks()
     assert (refused.created, refused.condition("Failed")) == ([], ("True", "NotificationNotAllowed"))
 
