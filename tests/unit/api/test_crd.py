@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from tunesmith.api.crd import fine_tune_job_crd, render, rlhf_pipeline_crd, write
 from tunesmith.api.job import FineTuneJobSpec
@@ -66,7 +65,7 @@ def test_every_field_is_described(kind: str, part: str) -> None:
 def described_elsewhere(path: str, fields: dict[str, dict[str, Any]]) -> bool:
     """Whether it is below a part that refers to the same part of a FineTuneJob."""
     keys = path.split(".")
-    of_job: type[BaseModel] = {"spec": FineTuneJobSpec, "status": JobStatus}[keys[0]]
+    of_job = FineTuneJobSpec if keys[0] == "spec" else JobStatus
     shared = {info.alias or name for name, info in of_job.model_fields.items()}
     at = next((n for n, key in enumerate(keys) if n and key.removesuffix("[]") in shared), None)
     if at is None:
