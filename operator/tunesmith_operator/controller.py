@@ -3,17 +3,19 @@ again."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import aiohttp
 
+from tunesmith.api.notification import NotificationStatus
 from tunesmith.api.pipeline_status import PipelineStatus
 from tunesmith.api.status import JobStatus
 from tunesmith_operator import metrics
 from tunesmith_operator.client import ApiError, Client
+from tunesmith_operator.courier import Courier
 from tunesmith_operator.events import event_body
 from tunesmith_operator.kinds import BY_NAME, CONFIG_MAPS, EVALUATION_JOBS, EVENTS, PIPELINES, PODS, RAY_JOBS, Kind
 from tunesmith_operator.merge import merge_patch
@@ -50,11 +52,12 @@ class Controller:
         store: Store,
         queue: WorkQueue,
         progress: ProgressReader,
+        courier: Courier,
         settings: Settings,
         clock: Callable[[], datetime],
     ) -> None:
         self._client, self._store, self._queue, self._progress = client, store, queue, progress
-        self._settings, self._clock = settings, clock
+        self._courier, self._settings, self._clock = courier, settings, clock
         self._references = References(client, asyncio.get_running_loop().time)
         self._failures: dict[Key, int] = {}
 
@@ -82,9 +85,11 @@ class Controller:
         body = self._store.owner(key)
         if body is None:
             self._progress.follow(key, ())
+            self._courier.follow(key, ())
             return None
         if key.kind == PIPELINES.name:
-            pipeline = SeenPipeline(body, self._clock(), self._store.jobs_of(key, body["metadata"]["uid"]))
+            jobs = self._store.jobs_of(key, body["metadata"]["uid"])
+            pipeline = SeenPipeline(body, self._clock(), jobs, receivers=self._courier.known(key))
             return await self._carry_out(
                 key, body, lambda refusal: reconcile_pipeline(replace(pipeline, refusal=refusal), self._settings)
             )
@@ -116,6 +121,7 @@ class Controller:
             await self._tell(body, event)
         if plan.status is not None:
             await self._write(key, body, plan.status)
+        self._courier.follow(key, plan.notify)
         await self._delete(key, plan, body)
         self._progress.follow(key, plan.poll)
         return plan.look_again
@@ -133,6 +139,7 @@ class Controller:
             jobs=self._store.jobs_in(namespace),
             references=self._references.known(namespace),
             progress=self._progress.latest(key),
+            receivers=self._courier.known(key),
         )
 
     async def _make_sure_of_ray_job(self, body: Object, namespace: str) -> None:
@@ -193,6 +200,8 @@ class Controller:
         self._take(key, kind, await self._client.patch_status(kind, key.namespace, key.name, patch))
         if isinstance(status, JobStatus):
             _measure(JobStatus.model_validate(before), status)
+        former = before.get("notifications") or []
+        _measure_notifications([NotificationStatus.model_validate(line) for line in former], status.notifications or [])
 
     async def _delete(self, key: Key, plan: Plan, body: Object) -> None:
         for gone in plan.delete:
@@ -237,3 +246,13 @@ def _measure(before: JobStatus, after: JobStatus) -> None:
     if after.completion_time and after.start_time and not before.completion_time:
         lasted = datetime.fromisoformat(after.completion_time) - datetime.fromisoformat(after.start_time)
         metrics.JOB_SECONDS.labels(after.phase).observe(lasted.total_seconds())
+
+
+def _measure_notifications(before: Sequence[NotificationStatus], after: Sequence[NotificationStatus]) -> None:
+    """Counts tries and ends of notifications, likewise."""
+    results = {"Delivered": "delivered", "Failed": "failed", "Pending": "retried"}
+    former = {(line.event, line.to, line.format): line for line in before}
+    for line in after:
+        was = former.get((line.event, line.to, line.format))
+        if (line.state, line.tries) != ((was.state, was.tries) if was is not None else ("Pending", 0)):
+            metrics.NOTIFICATIONS.labels(line.format, results[line.state]).inc()

@@ -7,6 +7,7 @@ from typing import Any
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from tunesmith_operator.job import requested_gpus
 from tunesmith_operator.kinds import JOBS
 from tunesmith_operator.metrics import counter_family, gauge_family
 from tunesmith_operator.names import STAGE_LABEL
@@ -14,7 +15,6 @@ from tunesmith_operator.observed import Object, Pod, RayJob
 from tunesmith_operator.series import SERIES
 from tunesmith_operator.store import controller
 
-_GPU = "nvidia.com/gpu"
 _GAUGES = [s.name for s in SERIES if s.name.startswith("tunesmith_job_") and s.kind == "gauge"]
 _OF_POD, _OF_STAGE = "tunesmith_job_pod_info", "tunesmith_job_stage_info"
 
@@ -56,7 +56,7 @@ class JobMetrics(Collector):
             for name, label, value in _values(body, status, ended):
                 families[f"tunesmith_job_{name}"].add_metric([*place, *label], value)
             if body["kind"] == JOBS.name:  # what a pipeline holds is counted with its jobs
-                seconds = _gpus(body["spec"]) * _held_seconds(status, self._ray_jobs(meta["uid"]), now)
+                seconds = requested_gpus(body["spec"]) * _held_seconds(status, self._ray_jobs(meta["uid"]), now)
                 # an attempt's final figure is rounded; a counter that falls would look like one that began anew
                 held[meta["uid"]] = max(seconds, self._highest.get(meta["uid"], 0.0))
                 gpu_seconds.add_metric(place, held[meta["uid"]])
@@ -90,12 +90,7 @@ def _values(
             yield "remaining_seconds", (), progress["remainingSeconds"]
     if body["kind"] == JOBS.name:
         yield "attempts", (), len(status.get("attempts", ()))
-        yield "requested_gpus", (), _gpus(body["spec"])
-
-
-def _gpus(spec: Mapping[str, Any]) -> int:
-    scaling = spec.get("scaling", {})
-    return int(scaling.get("resources", {}).get(_GPU, 0)) * int(scaling.get("workers", 1))
+        yield "requested_gpus", (), requested_gpus(body["spec"])
 
 
 def _held_seconds(status: Mapping[str, Any], ray_jobs: Mapping[str, RayJob], now: datetime) -> float:

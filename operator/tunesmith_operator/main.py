@@ -22,10 +22,12 @@ from tunesmith.api.log_lines import log_as_json
 from tunesmith.api.quantity import parse_quantity
 from tunesmith_operator.client import Client, RateLimit
 from tunesmith_operator.controller import Controller
+from tunesmith_operator.courier import Courier, receivers_session
 from tunesmith_operator.job_metrics import JobMetrics
 from tunesmith_operator.kinds import PODS, RAY_JOBS, Kind
 from tunesmith_operator.metrics import WATCH_EVENT, Evaluations, JobsByPhase
 from tunesmith_operator.progress import ProgressReader
+from tunesmith_operator.receivers import Webhooks, check_entry
 from tunesmith_operator.resync import KubeRayArrivedError, Resync
 from tunesmith_operator.server import serve
 from tunesmith_operator.settings import PodResources, Settings
@@ -83,6 +85,14 @@ def _converter(setting: Field[Any]) -> Any:
         parse_quantity(cpu), parse_quantity(memory)
         return PodResources(cpu, memory)
 
+    def hosts(text: str) -> tuple[str, ...]:
+        try:
+            return tuple(check_entry(name) for name in names(text))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    if setting.name == "notification_hosts":
+        return hosts
     if setting.type == tuple[str, ...]:
         return names
     return resources if setting.type is PodResources else setting.type
@@ -91,11 +101,16 @@ def _converter(setting: Field[Any]) -> Any:
 async def run(settings: Settings) -> None:
     """Runs until SIGTERM or SIGINT."""
     limit = RateLimit(settings.qps, settings.burst, asyncio.get_running_loop().time)
-    async with Client(limit, settings.concurrency) as client, aiohttp.ClientSession() as pods:
+    async with (
+        Client(limit, settings.concurrency) as client,
+        aiohttp.ClientSession() as pods,
+        receivers_session() as receivers,
+    ):
         store, queue = Store(), WorkQueue()
         resync = Resync(client, store, queue, settings)
         progress = ProgressReader(pods, settings.progress_seconds, queue.add)
-        controller = Controller(client, store, queue, progress, settings, lambda: datetime.now(UTC))
+        courier = Courier(receivers, Webhooks(settings.webhooks_folder), queue.add)
+        controller = Controller(client, store, queue, progress, courier, settings, lambda: datetime.now(UTC))
         REGISTRY.register(JobsByPhase(store.phases))
         REGISTRY.register(Evaluations(store.evaluations))
         ray_jobs, of_jobs = partial(store.children, kind=RAY_JOBS), partial(store.children, kind=PODS)

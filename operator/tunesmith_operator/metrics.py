@@ -53,6 +53,7 @@ JOB_SECONDS = _histogram("job_duration_seconds", _RUNS)
 RETRIES = _counter("retries")
 REPAIRS = _counter("watch_repairs")
 WATCH_EVENT = _gauge("watch_last_event_timestamp_seconds")
+NOTIFICATIONS = _counter("notifications")
 RESYNC = _gauge("resync_timestamp_seconds")
 
 

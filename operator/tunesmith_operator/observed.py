@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from tunesmith.api.status import Progress
 from tunesmith_operator.names import (
@@ -141,6 +141,39 @@ class Refusal:
     message: str
 
 
+class Try(NamedTuple):
+    """One try to deliver a notification."""
+
+    event: str
+    """What it is about, as in the status."""
+    to: str
+    format: str
+    number: int
+    """Counted from 1."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a try."""
+
+    result: Literal["delivered", "again", "refused"]
+    """`again` where another try may help."""
+    message: str = ""
+    """What went wrong, without anything that is secret."""
+    wait: float = 0.0
+    """Seconds that the receiver asks to be left alone."""
+
+
+@dataclass(frozen=True)
+class Receivers:
+    """What is known of those who are notified."""
+
+    webhooks: frozenset[str] = frozenset()
+    """The names that have a URL."""
+    answers: Mapping[Try, Answer] = field(default_factory=dict)
+    """What came of the tries of one job or pipeline, for as long as its status does not say so."""
+
+
 @dataclass(frozen=True)
 class Observed:
     """Everything that a decision about one job rests on."""
@@ -160,6 +193,8 @@ class Observed:
     """Why a child could not be made just now."""
     progress: Progress | None = None
     """The last reading of the running attempt's progress."""
+    receivers: Receivers = field(default_factory=Receivers)
+    """Those who hear of its end."""
 
 
 def parse_time(text: str | None) -> datetime | None:

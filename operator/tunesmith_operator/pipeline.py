@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self, get_args
 
@@ -10,7 +10,7 @@ from tunesmith.api.job import IMMUTABLE_FIELDS, FineTuneJobSpec
 from tunesmith.api.pipeline import STAGES, RLHFPipelineSpec, StageName, stage_spec
 from tunesmith.api.status import Condition, JobStatus
 from tunesmith_operator.names import PART_HASH, QUEUE_LABEL, STAGE_LABEL, STAGE_NUMBER_LABEL, digest
-from tunesmith_operator.observed import Object, Refusal
+from tunesmith_operator.observed import Object, Receivers, Refusal
 
 _LIFE = ("suspend", "backoffLimit", "activeDeadlineSeconds")
 """What a change of does not make a failed stage worth another try."""
@@ -26,6 +26,8 @@ class SeenPipeline:
     """Its FineTuneJobs by name."""
     refusal: Refusal | None = None
     """Why a job could not be made just now."""
+    receivers: Receivers = field(default_factory=Receivers)
+    """Those who hear of its end."""
 
 
 @dataclass(frozen=True)

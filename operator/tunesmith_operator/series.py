@@ -55,6 +55,12 @@ _OWN = (
         "Time from the first attempt to the end of a job.",
         ("phase",),
     ),
+    Series(
+        "tunesmith_operator_notifications_total",
+        "counter",
+        "Tries to notify somebody of an end: delivered, retried (a later try follows), failed (none does).",
+        ("format", "result"),
+    ),
 )
 
 _OF_JOBS = (

@@ -32,6 +32,13 @@ class Settings:
     submitter: PodResources = field(default_factory=lambda: PodResources("100m", "512Mi"))
     """The pod that submits the Ray job, follows its logs and reports its outcome."""
 
+    notification_hosts: tuple[str, ...] = ()
+    """The hosts that URLs of spec.notifications may lead to, as `check_entry` takes them; none without any."""
+    webhooks_folder: str = ""
+    """Where the URLs are that spec.notifications names, each in a file of its name; none without it."""
+    notification_retry_seconds: float = 30.0
+    """Delay before a notification that was not taken is sent again; doubles with each try."""
+
     progress_seconds: float = 15.0
     """Time between two readings of a job's progress; its status changes no more often for it."""
     pod_grace_seconds: float = 300.0

@@ -25,7 +25,11 @@ CHART = ROOT / "charts" / "tunesmith"
 RAY_PORT_NAME = "metrics"
 """KubeRay's name for the port of Ray's own metrics."""
 EVERYTHING = {
-    "settings": {"namespaces": ["team-a", "team-b"], "storageClaim": "runs"},
+    "settings": {
+        "namespaces": ["team-a", "team-b"],
+        "storageClaim": "runs",
+        "notificationHosts": ["hooks.example.com", "*.example.org", "http://events.monitoring.svc:8080"],
+    },
     "podMonitors": {"enabled": True, "labels": {"release": "prometheus"}},
     "prometheusRules": {
         "enabled": True,
@@ -34,6 +38,7 @@ EVERYTHING = {
         "thresholds": {"gpuIdleMinutes": 60, "checkpointHours": 1.5},
     },
     "evaluation": {"metricModules": ["acme.metrics", "ours"]},
+    "notifications": {"webhooksSecret": "webhooks"},
     "imagePullSecrets": [{"name": "registry"}],
     "nodeSelector": {"kubernetes.io/os": "linux"},
     "tolerations": [{"key": "control", "operator": "Exists"}],
@@ -82,6 +87,9 @@ def test_helm_lint_finds_nothing(values: Object) -> None:
         pytest.param({"prometheusRules": {"thresholds": {"restarts": 0.5}}}, "restarts", id="a number that is none"),
         pytest.param({"prometheusRules": {"runbookBase": "x'\"y"}}, "runbookBase", id="an address that is none"),
         pytest.param({"evaluation": {"metricModules": ["a b"]}}, "metricModules", id="a module that is none"),
+        pytest.param(
+            {"settings": {"notificationHosts": ["https://example.com/path"]}}, "notificationHosts", id="no host"
+        ),
     ],
 )
 def test_wrong_values_are_refused_by_name(values: Object, said: str) -> None:
@@ -168,6 +176,17 @@ def test_the_operator_reads_its_own_defaults_from_the_chart() -> None:
     assert set(variables) == {f"TUNESMITH_{setting.name.upper()}" for setting in dataclasses.fields(Settings)}
     image = f"localhost:5000/tunesmith-trainer:{__version__}"
     assert parse_settings([], variables) == Settings(image=image)
+
+
+def test_webhooks_are_a_mounted_secret_that_may_be_missing() -> None:
+    objects = render(EVERYTHING)
+    (container,) = (pod := operator_pod(objects)["spec"])["containers"]
+    settings = parse_settings([], environment(objects))
+    (mount,) = (each for each in container["volumeMounts"] if each["name"] == "webhooks")
+    assert (mount["mountPath"], mount["readOnly"]) == (settings.webhooks_folder, True)
+    (volume,) = (each for each in pod["volumes"] if each["name"] == "webhooks")
+    assert volume["secret"] == {"secretName": "webhooks", "optional": True}
+    assert settings.notification_hosts == ("hooks.example.com", "*.example.org", "http://events.monitoring.svc:8080")
 
 
 def test_large_numbers_stay_whole() -> None:

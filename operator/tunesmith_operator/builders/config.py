@@ -31,9 +31,10 @@ def config_map(run: Run) -> dict[str, Any]:
 
 
 def _job_file(run: Run) -> str:
-    """The job without what is none of the trainer's business: the pods, and the environment of other pods."""
+    """The job without what is none of the trainer's business: the pods, the environment of other pods, who is told."""
     spec = run.job.spec.to_dict()
-    spec.pop("runtime", None)
+    for name in ("runtime", "notifications"):
+        spec.pop(name, None)
     for place, address in run.job.spec.model_sources.items():
         _set({"spec": spec}, place, run.models[address].source)
     meta = {"name": run.job.name, "namespace": run.job.namespace}

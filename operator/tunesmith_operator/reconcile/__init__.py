@@ -9,9 +9,10 @@ from tunesmith.api.load import check
 from tunesmith.api.status import JobStatus
 from tunesmith_operator.job import Job
 from tunesmith_operator.observed import Observed
-from tunesmith_operator.reconcile import attempts, diagnosis, evaluation
+from tunesmith_operator.reconcile import attempts, diagnosis, evaluation, notifications, validation
 from tunesmith_operator.reconcile.decision import Decision
 from tunesmith_operator.reconcile.ending import attempt_pods
+from tunesmith_operator.reconcile.notifications import with_notifications
 from tunesmith_operator.reconcile.plan import Plan
 from tunesmith_operator.settings import Settings
 
@@ -22,14 +23,20 @@ def reconcile(seen: Observed, settings: Settings) -> Plan:
     if meta.get("deletionTimestamp") or spec.get("managedBy", MANAGER) != MANAGER:
         return Plan()
     status = JobStatus.model_validate(seen.body.get("status") or {})
-    decision = Decision(status, meta["generation"], seen.now)
-    if decision.over and (decision.started or status.observed_generation == meta["generation"]):
+    return with_notifications(_decide(status, seen, settings), seen, status, settings)
+
+
+def _decide(status: JobStatus, seen: Observed, settings: Settings) -> Plan:
+    decision = Decision(status, seen.body["metadata"]["generation"], seen.now)
+    if decision.over and (decision.started or status.observed_generation == seen.body["metadata"]["generation"]):
         _wind_down(seen, status, decision)
         return decision.plan()
     decision.drop("Failed")  # a spec that never started may be mended
     job = _valid_job(seen, decision)
     if job is not None:
         _run(job, seen, decision, settings)
+    if decision.over and "ttlSecondsAfterFinished" in seen.body["spec"]:
+        decision.again_in(seen.body["spec"]["ttlSecondsAfterFinished"])
     return decision.plan()
 
 
@@ -62,7 +69,9 @@ def _run(job: Job, seen: Observed, decision: Decision, settings: Settings) -> No
     else:
         if decision.is_true("Suspended"):
             decision.set("Suspended", "False", "Resumed")
-        if attempts.running(decision) is not None:
+        if not decision.started and (refused := notifications.obstacle(seen, settings)) is not None:
+            validation.report(refused, decision, settings)
+        elif attempts.running(decision) is not None:
             attempts.watch(job, seen, decision, settings)
         elif job.spec.trains and not decision.is_true("Trained"):
             attempts.start(job, seen, decision, settings)

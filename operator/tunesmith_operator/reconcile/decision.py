@@ -170,6 +170,7 @@ class Decision:
             artifacts=self.artifacts,
             evaluation=self.evaluation,
             evaluation_retries=self.evaluation_retries,
+            notifications=self._before.notifications,
             start_time=self.start_time or (self.attempts[0].start_time if self.attempts else None),
             completion_time=ended if self.over else None,
             spec_hash=self.spec_hash,

@@ -15,8 +15,10 @@ from tunesmith_operator.builders.child_job import child_job
 from tunesmith_operator.merge import merge_patch
 from tunesmith_operator.names import stage_job_name
 from tunesmith_operator.pipeline import Pipeline, SeenPipeline, StageJob, later_spec, stage_jobs
+from tunesmith_operator.reconcile.notifications import obstacle, with_notifications
 from tunesmith_operator.reconcile.pipeline_story import Found, events, is_true, line_of, status
 from tunesmith_operator.reconcile.plan import Deletion, Plan, SpecPatch
+from tunesmith_operator.reconcile.validation import Obstacle
 from tunesmith_operator.settings import Settings
 
 
@@ -36,6 +38,11 @@ def reconcile_pipeline(seen: SeenPipeline, settings: Settings) -> Plan:
     if meta.get("deletionTimestamp") or spec.get("managedBy", MANAGER) != MANAGER:
         return Plan()
     before = PipelineStatus.model_validate(seen.body.get("status") or {})
+    return with_notifications(_decide(before, seen, settings), seen, before, settings)
+
+
+def _decide(before: PipelineStatus, seen: SeenPipeline, settings: Settings) -> Plan:
+    meta = seen.body["metadata"]
     if is_true(before, "Complete"):  # and stays so, whatever becomes of the spec and of the jobs
         after = before.model_copy(update={"observed_generation": meta["generation"]})
         return _after_the_end(Plan(status=after if after != before else None), after, seen)
@@ -43,6 +50,9 @@ def reconcile_pipeline(seen: SeenPipeline, settings: Settings) -> Plan:
     problems = check(dict(seen.body), "cluster")
     if problems:
         found = _invalid("; ".join(map(str, problems)), before, seen)
+    elif before.start_time is None and not seen.jobs and (refused := obstacle(seen, settings)) is not None:
+        found = _refused(refused, Pipeline.parse(seen.body))
+        actions.look_again = settings.recheck_seconds
     else:
         found = _walk(Pipeline.parse(seen.body), before, seen, actions, settings)
     after = status(found, before, meta["generation"], seen.now)
@@ -173,6 +183,17 @@ def _pass_on(step: _Step, job: StageJob, actions: _Actions) -> None:
     patch = merge_patch(theirs, later_spec(step.wanted))
     if patch:
         actions.change.append(SpecPatch("FineTuneJob", job.name, patch))
+
+
+def _refused(refused: Obstacle, pipeline: Pipeline) -> Found:
+    """Nothing is begun; the pipeline ends where that will not pass."""
+    said = (refused.reason, refused.message)
+    return Found(
+        stage=pipeline.spec.running_stages[0],
+        suspend=pipeline.spec.suspend,
+        trouble=None if refused.final else said,
+        failure=said if refused.final else None,
+    )
 
 
 def _invalid(text: str, before: PipelineStatus, seen: SeenPipeline) -> Found:

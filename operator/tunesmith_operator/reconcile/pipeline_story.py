@@ -75,6 +75,7 @@ def status(found: Found, before: PipelineStatus, generation: int, now: datetime)
         stages=found.lines,
         artifacts=last.artifacts if last is not None else None,
         evaluation=_evaluation(found, before),
+        notifications=before.notifications,
         start_time=before.start_time or (timestamp(now) if begun else None),
         completion_time=(before.completion_time or timestamp(now)) if over else None,
     )
@@ -168,5 +169,5 @@ def events(before: PipelineStatus, after: PipelineStatus) -> Iterator[Event]:
             yield Event(each.reason, each.message, True, key)
 
 
-_REFUSALS = ("ChildConflict", "WaitingForDeletion", "QuotaExceeded", "ChildRefused")
-"""Why the API server, or somebody's object of the same name, keeps a job from being made."""
+_REFUSALS = ("ChildConflict", "WaitingForDeletion", "QuotaExceeded", "ChildRefused", "UnknownWebhook")
+"""Why the API server, somebody's object of the same name, or a setting keeps a job from being made."""

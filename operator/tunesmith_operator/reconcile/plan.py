@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from tunesmith.api.pipeline_status import PipelineStatus
 from tunesmith.api.status import JobStatus
-from tunesmith_operator.observed import Reference
+from tunesmith_operator.observed import Reference, Try
 
 ChildKind = Literal["ConfigMap", "RayJob", "Job", "FineTuneJob"]
 
@@ -41,6 +41,19 @@ class SpecPatch:
 
 
 @dataclass(frozen=True)
+class Delivery:
+    """A notification to send now."""
+
+    attempt: Try
+    webhook: str | None
+    """The name of its URL."""
+    url: str | None
+    """Its URL, where it has no name; on a host that is allowed."""
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True)
 class Plan:
     """What is to be done, in the order of the fields; the next look finds again what was cut off in between."""
 
@@ -51,6 +64,8 @@ class Plan:
     events: tuple[Event, ...] = ()
     status: JobStatus | PipelineStatus | None = None
     """The status to write; None when it stands already."""
+    notify: tuple[Delivery, ...] = ()
+    """What is to be sent, once the status says so; what is under way already is not sent twice."""
     delete: tuple[Deletion, ...] = ()
     delete_itself: bool = False
     """The time of the job or pipeline itself is over."""

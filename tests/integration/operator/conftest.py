@@ -9,6 +9,7 @@ from ..controlplane import ControlPlane
 from ..kube import Kube
 from .proxy import Proxy
 from .ray import Ray, claim
+from .receiver import Receiver
 from .running import Operator, allow
 
 
@@ -35,3 +36,10 @@ def operator(
 def ray(kube: Kube, namespace: str) -> Ray:
     """Plays Ray in the test's namespace."""
     return Ray(kube, namespace)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Somebody who is notified."""
+    with Receiver() as receiver:
+        yield receiver

@@ -22,6 +22,7 @@ QUICK = {
     "retry-seconds": "0.1",
     "recheck-seconds": "0.5",
     "outcome-grace-seconds": "0.5",
+    "notification-retry-seconds": "0.2",
 }
 """Settings that a test does not want to wait for."""
 
@@ -44,6 +45,9 @@ class Operator:
         self.process: Process | None = None
         self.starts = 0
         self.alive = False
+        self.webhooks = log.with_name("webhooks")
+        """The folder of the URLs that notifications name."""
+        self.webhooks.mkdir()
         (self.port,) = free_ports(1)
         if server:
             config = yaml.safe_load(kubeconfig.read_text())
@@ -55,7 +59,8 @@ class Operator:
         """Starts it; it is ready a moment later."""
         self.stop()
         self.starts += 1
-        flags = QUICK | {"namespaces": self._namespace, "port": str(self.port)} | settings
+        own = {"namespaces": self._namespace, "port": str(self.port), "webhooks-folder": str(self.webhooks)}
+        flags = QUICK | own | settings
         path = os.pathsep.join(str(ROOT / part) for part in ("trainer", "operator"))
         command: list[str | Path] = [
             "env",
@@ -90,6 +95,10 @@ class Operator:
     def health(self) -> tuple[int, str]:
         """Status and text of /healthz; 0 when nobody answers."""
         return self._get("/healthz")
+
+    def log(self) -> str:
+        """What all of its starts have written."""
+        return "".join(file.read_text() for file in sorted(self._log.parent.glob(f"{self._log.name}.*[0-9]")))
 
     def metrics(self) -> str:
         return self._get("/metrics")[1]

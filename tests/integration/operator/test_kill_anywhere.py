@@ -21,6 +21,7 @@ from .ray import (
     succeeded,
     told,
 )
+from .receiver import Receiver
 from .running import Operator
 
 NAME = "tune"
@@ -49,9 +50,16 @@ def is_over(job: Object) -> bool:
     return phase(job) in ("Succeeded", "Failed")
 
 
+def is_told(job: Object) -> bool:
+    """Whether it is over, and all who are to hear of it have been tried."""
+    lines = job.get("status", {}).get("notifications", [])
+    return is_over(job) and all(line["state"] != "Pending" for line in lines)
+
+
 def timeless(value: Any) -> Any:
     """A status without what differs from run to run."""
-    changing = ("startTime", "endTime", "completionTime", "lastTransitionTime", "activeSeconds", "folder")
+    times = ("startTime", "endTime", "completionTime", "lastTransitionTime", "lastTryTime", "activeSeconds")
+    changing = (*times, "folder", "event")
     if isinstance(value, dict):
         return {name: timeless(each) for name, each in value.items() if name not in changing}
     return [timeless(each) for each in value] if isinstance(value, list) else value
@@ -63,7 +71,7 @@ def story(kube: Kube, namespace: str, ray: Ray, second: str = f"{NAME}-2") -> di
     Args:
         second: the ConfigMap of the second attempt, or of the second try of the evaluation.
     """
-    job = play(kube, namespace, ray, is_over)
+    job = play(kube, namespace, ray, is_told)
     uid = job["metadata"]["uid"]
     left = {
         "status": timeless(job["status"]),
@@ -78,19 +86,28 @@ def story(kube: Kube, namespace: str, ray: Ray, second: str = f"{NAME}-2") -> di
     return left
 
 
-def test_every_write_may_be_the_last(kube: Kube, namespace: str, operator: Operator, proxy: Proxy) -> None:
-    """One job: an attempt that runs out of memory, one that succeeds, an evaluation."""
+def test_every_write_may_be_the_last(
+    kube: Kube, namespace: str, operator: Operator, proxy: Proxy, receiver: Receiver
+) -> None:
+    """One job: an attempt that runs out of memory, one that succeeds, an evaluation, a message about the end."""
     ray = Ray(kube, namespace, out_of_memory_first)
+    (operator.webhooks / "team").write_text(receiver.url)
+    told_to = {"notifications": [{"webhook": "team", "format": "cloudEvents"}]}
     operator.start(**PATIENT).wait_until_healthy()
-    kube.create(fine_tune_job(NAME, namespace))
+    kube.create(fine_tune_job(NAME, namespace, **told_to))
     undisturbed = story(kube, namespace, ray)
     assert undisturbed["status"]["phase"] == "Succeeded"
     assert [attempt["reason"] for attempt in undisturbed["status"]["attempts"]] == ["OutOfMemory", "Succeeded"]
     assert undisturbed["second attempt"]["microBatchSize"] == 4
+    assert [(line["state"], line["tries"]) for line in undisturbed["status"]["notifications"]] == [("Delivered", 1)]
 
     def again() -> dict[str, Any]:
-        kube.create(fine_tune_job(NAME, namespace))
+        receiver.got.clear()
+        uid = kube.create(fine_tune_job(NAME, namespace, **told_to))["metadata"]["uid"]
         run_to_its_end(kube, namespace, operator, ray)
+        assert len(receiver.got) in (1, 2), "at least once, and once more only where nobody knew of it"
+        assert len({event["id"] for event in receiver.bodies()}) == 1
+        assert {event["data"]["uid"] for event in receiver.bodies()} == {uid}
         return story(kube, namespace, ray)
 
     assert writes_survived(operator, proxy, again, undisturbed) > 12, proxy.writes
@@ -131,7 +148,7 @@ def writes_survived(operator: Operator, proxy: Proxy, again: Callable[[], Any], 
 def run_to_its_end(kube: Kube, namespace: str, operator: Operator, ray: Ray) -> None:
     """Plays Ray until the job has ended, starting the operator again whenever it was killed."""
     for _ in revivals(operator):
-        if kube.get(*JOB, NAME, namespace).get("status", {}).get("completionTime"):
+        if is_told(kube.get(*JOB, NAME, namespace)):
             return
         ray.step()
 

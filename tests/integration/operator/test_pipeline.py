@@ -10,6 +10,7 @@ from typing import Any
 from ..kube import Kube, Object, eventually
 from .proxy import Proxy
 from .ray import JOB, PIPELINE, RAY, Ray, fine_tune_job, rlhf_pipeline, told
+from .receiver import Receiver
 from .running import Operator
 from .test_kill_anywhere import PATIENT, phase, timeless
 
@@ -55,9 +56,12 @@ def jobs(kube: Kube, namespace: str) -> list[str]:
     return sorted(job["metadata"]["name"] for job in kube.list(*JOB, namespace))
 
 
-def test_three_stages_make_a_policy(kube: Kube, namespace: str, operator: Operator, ray: Ray) -> None:
+def test_three_stages_make_a_policy(
+    kube: Kube, namespace: str, operator: Operator, ray: Ray, receiver: Receiver
+) -> None:
+    (operator.webhooks / "team").write_text(receiver.url)
     operator.start()
-    kube.create(rlhf_pipeline(NAME, namespace))
+    kube.create(rlhf_pipeline(NAME, namespace, notifications=[{"webhook": "team", "format": "cloudEvents"}]))
     seen: list[str] = []
 
     def done(pipeline: Object) -> bool:
@@ -95,6 +99,10 @@ def test_three_stages_make_a_policy(kube: Kube, namespace: str, operator: Operat
     folders = {stage: f"pvc://runs/{namespace}/{NAME}-{stage}-{uids[stage]}/model" for stage in STAGES}
     assert spec["model"]["source"] == folders["sft"]
     assert spec["objective"]["ppo"]["reward"][0]["model"]["source"] == folders["reward"]
+
+    eventually(lambda: get(kube, namespace)["status"]["notifications"][0]["state"] == "Delivered", "the message")
+    (event,) = receiver.bodies()
+    assert event["type"] == "dev.tunesmith.rlhfpipeline.succeeded", "a stage sends none of its own"
 
 
 def test_a_failed_stage_is_tried_again_alone(kube: Kube, namespace: str, operator: Operator) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tunesmith.api.crd import fine_tune_job_crd, render, rlhf_pipeline_crd, write
 from tunesmith.api.job import FineTuneJobSpec
+from tunesmith.api.status import JobStatus
 
 CRDS = Path(__file__).parents[3] / "manifests" / "crds"
 CLIENT_SIDE_APPLY = 256 * 1024
@@ -63,10 +64,14 @@ def test_every_field_is_described(kind: str, part: str) -> None:
 
 def described_elsewhere(path: str, fields: dict[str, dict[str, Any]]) -> bool:
     """Whether it is below a part that refers to the same part of a FineTuneJob."""
-    shared = {info.alias or name for name, info in FineTuneJobSpec.model_fields.items()}
     keys = path.split(".")
+    of_job = FineTuneJobSpec if keys[0] == "spec" else JobStatus
+    shared = {info.alias or name for name, info in of_job.model_fields.items()}
     at = next((n for n, key in enumerate(keys) if n and key.removesuffix("[]") in shared), None)
-    return at is not None and "kubectl explain finetunejob.spec." in fields[".".join(keys[: at + 1])]["description"]
+    if at is None:
+        return False
+    part = ".".join(keys[: at + 1]).removesuffix("[]")
+    return f"kubectl explain finetunejob.{keys[0]}." in fields[part]["description"]
 
 
 @pytest.mark.parametrize("kind", CRD)

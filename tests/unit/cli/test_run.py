@@ -1,16 +1,18 @@
 """The jobs of a file, in order; of a pipeline those of its stages."""
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.unit.api.invalid import VALID, VALID_PIPELINE, changed
 from tunesmith.api.evaluation import EvaluationSpec
-from tunesmith.api.load import InputError, load_jobs
+from tunesmith.api.load import InputError, jobs_of, load_jobs, load_resources
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import RunFolder
 from tunesmith.cli.main import main
-from tunesmith.cli.run import done_stages, in_order
+from tunesmith.cli.run import done_stages, in_order, show_ignored
 from tunesmith.launch.folder import open_folder, write_result
 
 
@@ -63,6 +65,17 @@ def pipeline_file(folder: Path, **changes: str) -> Path:
     file = folder / "pipeline.yaml"
     file.write_text(changed(changes, VALID_PIPELINE))
     return file
+
+
+def test_what_only_a_cluster_uses_is_named_once(tmp_path: Path) -> None:
+    told = "  notifications: [{webhook: team, format: slack}]\n"
+    (pipeline,) = load_resources(pipeline_file(tmp_path, **{"  sft:\n": f"{told}  sft:\n"}))
+    console = Console(file=io.StringIO(), width=200)
+    show_ignored(pipeline, ("notifications",), console)
+    for job in jobs_of(pipeline):
+        show_ignored(job, ("storage", "runtime", "notifications"), console)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == "spec.notifications: ignored here; only a cluster uses it\n"
 
 
 def test_the_stages_of_a_pipeline_run_in_their_order(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.pipeline_status import PipelineStatus, StageStatus
 from tunesmith_operator.merge import merge_patch
-from tunesmith_operator.observed import Refusal
+from tunesmith_operator.observed import Answer, Receivers, Refusal, Try
 from tunesmith_operator.pipeline import SeenPipeline
 from tunesmith_operator.reconcile.pipeline import reconcile_pipeline
 from tunesmith_operator.reconcile.plan import Event, Plan
@@ -44,6 +44,8 @@ class PipelineWorld:
         self.now = START
         self.jobs: dict[str, dict[str, Any]] = {}
         self.refusal: Refusal | None = None
+        self.webhooks: set[str] = set()
+        self.answers: dict[Try, Answer] = {}
         self.created: list[str] = []
         self.changed: list[tuple[str, Mapping[str, Any]]] = []
         self.deleted: list[str] = []
@@ -78,7 +80,8 @@ class PipelineWorld:
         raise AssertionError("it never comes to rest")
 
     def _decide(self, refusal: Refusal | None) -> Plan:
-        seen = SeenPipeline(copy.deepcopy(self.body), self.now, copy.deepcopy(self.jobs), refusal)
+        receivers = Receivers(frozenset(self.webhooks), self.answers)
+        seen = SeenPipeline(copy.deepcopy(self.body), self.now, copy.deepcopy(self.jobs), refusal, receivers)
         return reconcile_pipeline(seen, SETTINGS)
 
     def _create(self, child: Mapping[str, Any]) -> None:

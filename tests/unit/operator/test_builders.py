@@ -205,6 +205,7 @@ def test_the_config_map_holds_what_the_trainer_reads() -> None:
         attempt=2,
         overrides=Overrides(micro_batch_size=4),
         runtime=RUNTIME,
+        notifications=[{"url": "https://hooks.example/x", "format": "slack"}],
         model={"source": "job://base"},
     )
     body = config_map(made)
@@ -214,6 +215,7 @@ def test_the_config_map_holds_what_the_trainer_reads() -> None:
     assert resource["metadata"] == {"name": "tune", "namespace": "team"}
     assert resource["spec"]["model"]["source"] == "pvc://old/team/base-99999999/model"
     assert "runtime" not in resource["spec"], "an environment may hold what is nobody's business"
+    assert "notifications" not in resource["spec"], "so may a URL"
     config = RunConfig.model_validate_json(body["data"]["run.json"])
     assert config == RunConfig(
         attempt=2, folder="pvc://runs/team/tune-01234567", overrides=Overrides(micro_batch_size=4)

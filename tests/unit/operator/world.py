@@ -9,7 +9,7 @@ from tunesmith.api.outcome import Outcome
 from tunesmith.api.status import JobStatus, Progress
 from tunesmith_operator import observed
 from tunesmith_operator.names import ATTEMPT_LABEL, COMPONENT_LABEL, UID_LABEL
-from tunesmith_operator.observed import Observed, Refusal
+from tunesmith_operator.observed import Answer, Observed, Receivers, Refusal, Try
 from tunesmith_operator.reconcile import reconcile
 from tunesmith_operator.reconcile.plan import Event, Plan
 from tunesmith_operator.settings import Settings
@@ -48,6 +48,8 @@ class World:
         self.missing: set[str] = set()
         self.progress: Progress | None = None
         self.refusal: Refusal | None = None
+        self.webhooks: set[str] = set()
+        self.answers: dict[Try, Answer] = {}
         self.created: list[str] = []
         self.deleted: list[str] = []
         self.events: list[Event] = []
@@ -194,5 +196,6 @@ class World:
             jobs=self.others | {self.body["metadata"]["name"]: self.body},
             progress=self.progress,
             refusal=self.refusal,
+            receivers=Receivers(frozenset(self.webhooks), self.answers),
             **more,
         )

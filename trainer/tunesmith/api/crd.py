@@ -49,8 +49,9 @@ def rlhf_pipeline_crd() -> dict[str, Any]:
     """The CRD of RLHFPipeline, as data."""
     spec = structural_schema(RLHFPipelineSpec)
     spec["x-kubernetes-validations"] += [validation(*rule) for rule in stage_rules()]
-    _refer_to_job(spec)
+    _refer_to_job(spec, "spec", FineTuneJobSpec, *(spec["properties"][stage] for stage in STAGES))
     status = structural_schema(PipelineStatus)
+    _refer_to_job(status, "status", JobStatus)
     status["properties"]["conditions"] |= _map_by("type")
     status["properties"]["stages"] |= _map_by("name")
     columns = [
@@ -83,17 +84,17 @@ def _is_fixed(stage: StageName) -> str:
     )
 
 
-def _refer_to_job(spec: dict[str, Any]) -> None:
+def _refer_to_job(whole: dict[str, Any], place: str, of_job: type[BaseModel], *stages: dict[str, Any]) -> None:
     """Takes the descriptions out of the parts that are a FineTuneJob's too, of which there may be one for each stage:
     the whole has to stay far below what an object may weigh."""
-    shared = FineTuneJobSpec.model_fields.keys()
-    stages = [spec["properties"][stage]["properties"] for stage in STAGES]
-    for properties in (spec["properties"], *stages):
-        for name, part in properties.items():
-            if to_snake(name) in shared and "properties" in part:
+    for schema in (whole, *stages):
+        for name, part in schema["properties"].items():
+            if to_snake(name) in of_job.model_fields and (
+                "properties" in part or "properties" in part.get("items", {})
+            ):
                 for inner in _parts(part):
                     inner.pop("description", None)
-                part["description"] += f" See: kubectl explain finetunejob.spec.{name}"
+                part["description"] += f" See: kubectl explain finetunejob.{place}.{name}"
 
 
 def _parts(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from tunesmith.api.evaluation_rules import EVALUATION_RULES
 from tunesmith.api.job_rules import JOB_RULES
 from tunesmith.api.method import Method
 from tunesmith.api.model import ModelSpec
+from tunesmith.api.notification import Notifications
 from tunesmith.api.objective import Objective
 from tunesmith.api.preference_rules import PREFERENCE_RULES
 from tunesmith.api.search import SearchSpec
@@ -70,6 +71,8 @@ class FineTuneJobSpec(Schema):
     """Fails the job when it has run so long, queueing and suspension excluded."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = None
     """Deletes the job so long after its end; the run's folder stays."""
+    notifications: Notifications = []
+    """Messages about the job's end."""
     priority_class_name: DnsSubdomain | None = None
     """The pods' PriorityClass."""
     managed_by: Annotated[str, Field(max_length=317)] | None = None

@@ -13,6 +13,7 @@ from tunesmith.api.evaluation import EvaluationSpec
 from tunesmith.api.job import FineTuneJob, ObjectMeta
 from tunesmith.api.method import Method
 from tunesmith.api.model import ModelSpec
+from tunesmith.api.notification import Notifications
 from tunesmith.api.pipeline_status import PipelineStatus
 from tunesmith.api.ppo import PPOSettings
 from tunesmith.api.reward import ENDS_IN_RESPONSE, RewardSettings, Template
@@ -121,6 +122,8 @@ class RLHFPipelineSpec(Schema):
     """Fails the pipeline when its stages together have run so long, queueing and suspension excluded."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = None
     """Deletes the pipeline with its jobs so long after its end; the runs' folders stay."""
+    notifications: Notifications = []
+    """Messages about the pipeline's end; its stages send none."""
     priority_class_name: DnsSubdomain | None = None
     """The pods' PriorityClass."""
     managed_by: Annotated[str, Field(max_length=317)] | None = None

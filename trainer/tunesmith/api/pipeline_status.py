@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunesmith.api.base import Record
+from tunesmith.api.notification import NotificationStatuses
 from tunesmith.api.outcome import Artifacts, EvaluationResult
 from tunesmith.api.status import Condition, Phase, Progress
 
@@ -49,6 +50,8 @@ class PipelineStatus(Record):
     """Where the policy is."""
     evaluation: EvaluationResult | None = None
     """The evaluation of the policy."""
+    notifications: NotificationStatuses | None = None
+    """What became of spec.notifications."""
     start_time: str | None = None
     """When the first stage was begun."""
     completion_time: str | None = None

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunesmith.api.base import Record
+from tunesmith.api.notification import NotificationStatuses
 from tunesmith.api.outcome import Artifacts, EvaluationResult, Overrides
 
 Phase = Literal["Pending", "Queued", "Starting", "Training", "Evaluating", "Succeeded", "Failed", "Suspended"]
@@ -95,6 +96,8 @@ class JobStatus(Record):
     """The results of the evaluation."""
     evaluation_retries: Annotated[int, Field(ge=0)] | None = None
     """How often an evaluation of several workers was begun again, because its pods or nodes were lost."""
+    notifications: NotificationStatuses | None = None
+    """What became of spec.notifications."""
     start_time: str | None = None
     """When the first attempt was created, or the evaluation where nothing is trained."""
     completion_time: str | None = None

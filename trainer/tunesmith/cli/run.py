@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from tunesmith.api.job import FineTuneJob
-from tunesmith.api.load import InputError, Problem, jobs_of, load_resources
+from tunesmith.api.load import InputError, Problem, Resource, jobs_of, load_resources
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pipeline import RLHFPipeline
 from tunesmith.api.pod import RunFolder
@@ -51,6 +51,8 @@ def main(arguments: argparse.Namespace) -> int:
     folders = {job.metadata.name: RunFolder(arguments.output or arguments.runs / job.metadata.name) for job in jobs}
     kept = done_stages([job for job in jobs if job.metadata.name in stages], folders)
     pipelines = [each for each in resources if isinstance(each, RLHFPipeline)]
+    for pipeline in pipelines:
+        show_ignored(pipeline, ("notifications",), console)  # its stages say the rest
     for job in jobs:
         name = job.metadata.name
         outcome = run_job(job, folders[name], arguments, console, name in kept)
@@ -114,6 +116,13 @@ def _jobs_before(job: FineTuneJob) -> set[str]:
     return {*job.spec.model_jobs.values(), *compared}
 
 
+def show_ignored(resource: Resource, fields: tuple[str, ...], console: Console) -> None:
+    """Names those of the fields that are set, and that mean nothing here."""
+    ignored = [name for name in fields if name in resource.spec.model_fields_set]
+    if ignored:
+        console.print(f"spec.{' and spec.'.join(ignored)}: ignored here; only a cluster uses it", style="dim")
+
+
 def show_findings(findings: list["Finding"], console: Console) -> None:
     """A paragraph for each: what was seen, and what to try."""
     for finding in findings:
@@ -142,9 +151,7 @@ def run_job(
     from tunesmith.training.coach import read_findings
 
     console.rule(f"{job.metadata.name}", align="left")
-    ignored = [name for name in ("storage", "runtime") if name in job.spec.model_fields_set]
-    if ignored:
-        console.print(f"spec.{' and spec.'.join(ignored)}: ignored here; only a cluster uses it", style="dim")
+    show_ignored(job, ("storage", "runtime", "notifications"), console)
     resolver = Resolver(mounts=dict(arguments.mount), base=arguments.filename.parent, runs=arguments.runs)
     with open_folder(folder, job, arguments.fresh and not kept):
         outcome = read_result(folder.result)
