@@ -1,6 +1,8 @@
 PYTHON ?= python3.11
 REGISTRY ?= localhost:5000
 bin := .venv/bin
+# a file stays with one process: what its tests share is made once
+in_parallel := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint unit model browser integration e2e images generate verify bench clean
@@ -30,10 +32,10 @@ lint: install ## Check style, types, imports, and that generated files are up to
 	@$(bin)/python -m monitoring.generate --check
 
 unit: install ## Run the quick tests
-	$(bin)/pytest tests/unit -m 'not model'
+	$(bin)/pytest tests/unit -m 'not model' $(in_parallel)
 
 model: install ## Run the tests that train or load a model
-	$(bin)/pytest tests/unit tests/model -m model
+	$(bin)/pytest tests/unit tests/model -m model $(in_parallel)
 
 browser: install ## Run the tests of pages in Chromium, which is installed where it is missing
 	scripts/chromium
