@@ -8,7 +8,7 @@ _RUN = (
     Series(
         "tunesmith_training_skipped_steps_total",
         "counter",
-        "Steps that were left out because their loss or gradient was not finite.",
+        "Steps whose loss or gradient was not finite; what fp16's loss scaling repeats is not among them.",
     ),
     Series("tunesmith_training_tokens_total", "counter", "Real tokens seen, padding excluded."),
     Series("tunesmith_training_samples_total", "counter", "Training rows seen."),
@@ -65,12 +65,12 @@ _MEMORY = (
     Series(
         "tunesmith_training_memory_allocated_bytes",
         "gauge",
-        "Memory of the first worker's tensors on its GPU after the last step.",
+        "Memory of the tensors on the first worker's GPU.",
     ),
     Series(
         "tunesmith_training_memory_reserved_bytes",
         "gauge",
-        "Memory that PyTorch holds on the first worker's GPU after the last step, in use or not.",
+        "Memory that PyTorch holds on the first worker's GPU, in use or not.",
     ),
 )
 _STORAGE = (
