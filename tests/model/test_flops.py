@@ -1,9 +1,11 @@
 """The operations that a model needs are those that PyTorch counts while it computes, but for the differences named."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -26,12 +28,14 @@ from transformers import (
 
 from tunesmith.api.method import Method
 from tunesmith.data.collate import Batch, Collator
-from tunesmith.data.examples import Example
+from tunesmith.data.examples import Example, scored
 from tunesmith.models.attention import use_packed_attention
 from tunesmith.models.kind import start_token
 from tunesmith.models.methods import add_adapter
+from tunesmith.models.reward import with_reward_head
 from tunesmith.training.flops import ModelFlops
 from tunesmith.training.objective import token_loss
+from tunesmith.training.pair_loss import pair_loss
 
 pytestmark = pytest.mark.model
 
@@ -55,7 +59,8 @@ def counted(model: Any, batch: Batch) -> int:
     """What PyTorch counts in a step; with attention as products, since it also counts what a fused one recomputes."""
     model.train()
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        token_loss(model, batch).backward()
+        loss: Any = token_loss(model, batch)
+        loss.backward()
     return int(counter.get_total_flops())
 
 
@@ -108,6 +113,19 @@ def test_an_encoder_decoder(family: str) -> None:
     collator = Collator(pad_token=0, packed=False, kind="encoder-decoder", start_token=start_token(model))
     batch = collator._side_by_side([Example(row, row[:4], None)] * 2)
     assert ModelFlops.of(model).batch(batch) == counted(model, batch)
+
+
+def test_a_reward_model_has_no_vocabulary_to_predict() -> None:
+    model = with_reward_head(llama(), pad_token=0)
+    row = np.arange(1, 11, dtype=np.int32)
+    pairs = Collator(pad_token=0, packed=False).lay_out([scored(row)] * 4)
+    batch = replace(pairs, margins=torch.zeros(2))
+    model.train()
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        loss: Any = pair_loss(model, batch, margin=0)[0]
+        loss.backward()
+    head = 6 * 4 * 32  # one vector, which is not counted
+    assert ModelFlops.of(model).batch(batch) == counter.get_total_flops() - head
 
 
 def of_first_inputs(model: nn.Module, tokens: int) -> int:

@@ -1,6 +1,5 @@
 """Collects a step's answers and what every role says of them; the workers share the work, and then the result."""
 
-import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -59,10 +58,8 @@ class Collector:
             truths: the right answer of each; empty where there is none.
             step: decides, with the seed and the place of a prompt, what is drawn.
         """
-        started = time.perf_counter()
         with self.clock.phase("answer"):
             answers = self._answer(prompts, step)
-        answering = time.perf_counter() - started
         texts = answered(prompts, answers)
         ended = np.array([answer[-1] in self.sampling.stops for answer in answers])
         with self.clock.phase("score"):
@@ -74,7 +71,6 @@ class Collector:
             ended=ended,
             terms=terms,
             scores=weighted(self.ppo.reward, terms, ended, self.ppo.missing_end_penalty),
-            answering_seconds=answering,
             **flat,
         )
 

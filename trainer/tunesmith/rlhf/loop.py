@@ -151,7 +151,6 @@ class PolicyTrainer:
             "gradient_norm": float(np.mean(norms)),
             "tokens_per_second": tokens / seconds,
             "ppo/answers_per_second": len(rows) / seconds,
-            "ppo/answering_share": rollout.answering_seconds / seconds,
             "ppo/collecting_share": (collected - started) / seconds,
         }
         loss = policy + ppo.value_coefficient * value
