@@ -163,7 +163,7 @@ def assert_same(run: Run, reference: Run) -> None:
 def test_however_a_step_is_computed(method: dict[str, Any], changes: dict[str, Any], learnt: Learnt) -> None:
     assert_same(learnt(method=method, **SGD, **changes), learnt(method=method, **SGD))
     run = learnt(method=method, **SGD, **changes)
-    assert_time_is_all_there(run, {"answer", "score", *SUPERVISED})
+    assert_time_is_all_there(run, {"answer", "score", *SUPERVISED} - {"checkpoint"})  # the only one is after the end
     assert all(share > 0 for share in run.column("model_flop_utilization"))
 
 

@@ -131,7 +131,7 @@ _PPO = (
     Series("tunesmith_ppo_value_loss", "gauge", "Half the mean squared error of the values, clipped."),
     Series("tunesmith_ppo_clipped_ratio", "gauge", "Share of the tokens that clipping held back."),
     Series("tunesmith_ppo_answers_per_second", "gauge", "Answers of the last step by its time."),
-    Series("tunesmith_ppo_collecting_ratio", "gauge", "Share of the last step's time that answers took."),
+    Series("tunesmith_ppo_collecting_ratio", "gauge", "Share of the last step's time that answering and scoring took."),
 )
 SERIES: tuple[Series, ...] = (*_RUN, *_SPEED, *_MEMORY, *_STORAGE, *_REWARD, *_PPO)
 """Those of reward models and of PPO are served by runs that have them; memory allocated and reserved, on GPUs only."""
