@@ -34,9 +34,10 @@ def serve(settings: Settings, method: dict[str, Any], shared_value: bool, out: I
         print(json.dumps({"ready": True}), file=out, flush=True)
         for line in sys.stdin:
             for _ in range(int(line)):
+                trainer.collector.clock.lap()
                 began, cpu = time.perf_counter(), time.process_time()
                 position, record, rollout = trainer._step(position)
-                seconds = time.perf_counter() - began
+                seconds, spent = time.perf_counter() - began, trainer.collector.clock.lap()
                 step = {
                     "episodes": position.samples,
                     "seconds": seconds,
@@ -49,7 +50,7 @@ def serve(settings: Settings, method: dict[str, Any], shared_value: bool, out: I
                     "score": record["ppo/reward"],
                     "ended": int(rollout.ended.sum()),
                     "collecting_share": record["ppo/collecting_share"],
-                    "answering_share": record["ppo/answering_share"],
+                    "answering_share": spent["answer"] / sum(spent.values()),
                     "base_mib": base,
                     "peak_mib": _peak(),
                 }

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
 from tests.model.conftest import Run, back_to
 from tests.model.policies import LORA, policy_job, trainer_of
 from tests.model.processes import train
+from tests.model.test_telemetry import SUPERVISED, assert_time_is_all_there
 from tunesmith.api.pod import RunFolder
 from tunesmith.rlhf.loop import PolicyTrainer
 from tunesmith.rlhf.losses import log_probabilities
@@ -89,6 +92,20 @@ def test_the_reference_is_the_base_bit_for_bit(rows: Path, base: Path, tmp_path:
     assert torch.equal(mine, theirs)
 
 
+@pytest.mark.parametrize(("method", "excess"), [(LORA, 0.06), ({"full": {}}, 0.01)], ids=NAMES)
+def test_a_step_needs_the_operations_that_pytorch_counts(
+    method: dict[str, Any], excess: float, rows: Path, base: Path, tmp_path: Path
+) -> None:
+    """With LoRA a little less is computed than counted, as of any model (test_flops)."""
+    trainer, position = trainer_of(policy_job(rows, base, method=method), tmp_path)
+    lessons = trainer.lessons(collected(trainer), 0.1)
+    texts = lessons.rollout.texts
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        trainer._update(lessons, np.arange(len(texts)), torch.zeros(4, dtype=torch.float64), position)
+    learning = trainer.flops.step(texts, epochs=1) - trainer.flops.step(texts, epochs=0)
+    assert counter.get_total_flops() * 0.99 < learning < counter.get_total_flops() * (1 + excess)
+
+
 Learnt = Callable[..., Run]
 
 
@@ -145,6 +162,9 @@ def assert_same(run: Run, reference: Run) -> None:
 )
 def test_however_a_step_is_computed(method: dict[str, Any], changes: dict[str, Any], learnt: Learnt) -> None:
     assert_same(learnt(method=method, **SGD, **changes), learnt(method=method, **SGD))
+    run = learnt(method=method, **SGD, **changes)
+    assert_time_is_all_there(run, {"answer", "score", *SUPERVISED} - {"checkpoint"})  # the only one is after the end
+    assert all(share > 0 for share in run.column("model_flop_utilization"))
 
 
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)

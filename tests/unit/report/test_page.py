@@ -163,12 +163,13 @@ def test_rows_are_sorted_by_what_they_show(tmp_path: Path) -> None:
 
 def test_ppo_and_reward_models_have_their_own_curves(tmp_path: Path) -> None:
     policy = {"ppo/reward": 1.0, "ppo/reward_p10": 0.0, "ppo/reward_p90": 2.0, "ppo/kl": 0.1, "ppo/entropy": 1.0}
-    policy |= {"ppo/answering_share": 0.5, "ppo/collecting_share": 0.7}
+    phases = ("answer", "score", "data", "forward", "backward", "optimizer", "other")
+    policy |= {f"time/{phase}": 0.1 * (place + 1) for place, phase in enumerate(phases)}
     ppo = job_of(
         objective={"ppo": {"template": "{prompt} {response}", "reward": [{"exactMatch": {}}]}}, evaluation=None
     )
     text = words_of(page_of(make_run(tmp_path / "ppo", ppo, outcome=Outcome(reason="Succeeded"), columns=policy)))
-    for title in ("Reward", "Divergence (KL)", "Entropy", "Where a step's time goes", "Highest memory"):
+    for title in ("Reward", "Divergence (KL)", "Entropy", "Where the time goes", "Highest memory"):
         assert title in text
     pairs = {"train/reward/accuracy": 0.9, "train/reward/margin": 1.0}
     reward = job_of(objective={"reward": {"template": "{prompt} {response}"}}, evaluation=None)

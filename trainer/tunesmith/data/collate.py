@@ -46,6 +46,10 @@ class Batch:
     margins: Tensor | None = None
     """Of pairs, by how much the first answer is preferred; float32 [pairs]. Both answers are rows of their own, which
     follow each other, and `keep` is the last token of each."""
+    lengths: list[int] = field(default_factory=list)
+    """Real tokens of each row, as far as `input_ids` holds them; empty where there is no row."""
+    decoder_lengths: list[int] = field(default_factory=list)
+    """The same of `decoder_ids`."""
 
     def to(self, device: torch.device) -> "Batch":
         """On another device."""
@@ -83,13 +87,13 @@ class Collator:
             return self._pairs(data, rows)
         examples = [self.examples.of(data, row, epoch) for row in rows] or [self._nothing()]
         batch = self._side_by_side(examples) if self.kind == "encoder-decoder" else self.lay_out(examples)
-        return batch if rows else replace(batch, tokens=0)
+        return batch if rows else replace(batch, tokens=0, lengths=[], decoder_lengths=[])
 
     def _pairs(self, data: TokenizedRows, rows: MicroBatch) -> Batch:
         assert data.margins is not None
         texts = [text for row in rows for text in halves(*data.row(row))] or [self._nothing()]
         batch = replace(self.lay_out(texts), margins=torch.from_numpy(data.margins[rows]))
-        return batch if rows else replace(batch, tokens=0)
+        return batch if rows else replace(batch, tokens=0, lengths=[], decoder_lengths=[])
 
     def _nothing(self) -> Example:
         one, none = np.array([self.pad_token], np.int32), np.zeros(0, np.int32)
@@ -111,6 +115,7 @@ class Collator:
             tokens=sum(lengths),
             kind=self.kind,
             real=_padded([np.ones(length) for length in lengths], 0).bool() if real else None,
+            lengths=lengths,
         )
 
     def _side_by_side(self, examples: list[Example]) -> Batch:
@@ -127,6 +132,8 @@ class Collator:
             kind=self.kind,
             real=_padded([np.ones(length) for length in lengths], 0).bool(),
             decoder_ids=_padded(shifted, self.pad_token),
+            lengths=lengths,
+            decoder_lengths=[len(row) for row in targets],
         )
 
 

@@ -1,6 +1,6 @@
 """The kinds of charts that a report has."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,7 +114,7 @@ def thinned_band(band: Sequence[tuple[float, float, float]]) -> list[tuple[float
     return [(x, low, high) for (x, low), (_, high) in zip(lower, upper, strict=True)]
 
 
-def shares_chart(title: str, caption: str, places: Sequence[float], parts: dict[str, Sequence[float]]) -> Chart:
+def shares_chart(title: str, caption: str, places: Sequence[float], parts: Mapping[str, Sequence[float]]) -> Chart:
     """How something is divided over the steps, as areas that add up to 1."""
 
     def paint(axis: Any) -> None:

@@ -1,6 +1,7 @@
 """The curves of a run, each with what a bad one looks like."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from tunesmith.launch.trials import best_trial, curve, shown, trial_folder
 from tunesmith.report.charts import Chart, Line, curve_chart, scatter_chart, shares_chart
 from tunesmith.report.read import Run
+from tunesmith.report.svg import SERIES
 from tunesmith.report.words import is_number
 
 
@@ -120,6 +122,13 @@ _MACHINE = (
         zero=True,
     ),
     Panel(
+        "Model FLOP utilisation",
+        {"model_flop_utilization": "utilisation"},
+        "What the model needs to compute, by what the devices reach at best. Bad: far below other runs of this model; "
+        "it sinks as the run goes on.",
+        zero=True,
+    ),
+    Panel(
         "Highest memory so far, GiB",
         {"peak_memory_bytes": "memory"},
         "Of the first worker: its GPU's where it has one, else resident. Bad: it climbs to the end.",
@@ -128,6 +137,7 @@ _MACHINE = (
         factor=2**-30,
     ),
 )
+_TIME = "time/"
 _OF_OBJECTIVES = {"reward": (_LOSS, *_PAIRS), "ppo": _POLICY}
 
 
@@ -180,19 +190,28 @@ def _band(records: Sequence[dict[str, Any]], columns: tuple[str, str]) -> list[t
 
 
 def _timeline(run: Run) -> Chart | None:
-    """Where the time of a step of PPO goes."""
-    wanted = ("ppo/answering_share", "ppo/collecting_share")
-    known = [record for record in run.records if all(is_number(record.get(name)) for name in wanted)]
+    """Where the time goes: the largest parts, the others together."""
+    known = [record for record in run.records if any(name.startswith(_TIME) for name in record)]
     if not known:
         return None
-    answering, collecting = ([record[name] for record in known] for name in wanted)
-    scoring = [max(0.0, whole - part) for whole, part in zip(collecting, answering, strict=True)]
-    learning = [max(0.0, 1 - whole) for whole in collecting]
+    spent = [{n.removeprefix(_TIME): v for n, v in each.items() if n.startswith(_TIME)} for each in known]
+    totals = Counter[str]()
+    for each in spent:
+        totals.update(each)
+    totals.pop("other", None)
+    named = [name for name, _ in totals.most_common(len(SERIES) - 1)]
+    shares: dict[str, list[float]] = {name: [] for name in (*named, "other")}
+    for each in spent:
+        whole = sum(each.values()) or 1.0
+        for name in named:
+            shares[name].append(each.get(name, 0.0) / whole)
+        shares["other"].append(sum(value for name, value in each.items() if name not in named) / whole)
     return shares_chart(
-        "Where a step's time goes",
-        "Bad: answering takes nearly all of it: raise training.microBatchSize, or shorten answers.",
+        "Where the time goes",
+        "Of the first worker. Bad: data takes a share that one sees (the device waits for it); of PPO, answering takes "
+        "nearly all: raise training.microBatchSize, or shorten answers.",
         [record["step"] for record in known],
-        {"answering": answering, "scoring": scoring, "learning": learning},
+        shares,
     )
 
 

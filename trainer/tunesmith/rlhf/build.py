@@ -35,8 +35,13 @@ class Cast:
     """The roles, and the terms of the reward that models play."""
 
     roles: Roles
-    scorers: dict[int, Callable[[Batch], Tensor]]
-    """By the place of the term: scores of a batch's rows, fp32 [rows]."""
+    judges: dict[int, Player]
+    """By the place of the term."""
+
+    @property
+    def scorers(self) -> dict[int, Callable[[Batch], Tensor]]:
+        """By the place of the term: scores of a batch's rows, fp32 [rows]."""
+        return {index: score_with(player, POLICY) for index, player in self.judges.items()}
 
 
 @dataclass(frozen=True)
@@ -125,13 +130,12 @@ def _one_trunk(setting: _Setting) -> Cast:
     if setting.shares_value:
         players["both"] = value
     switch(POLICY)
-    scorers = {index: _whole(setting, location, index) for index, location in others.items()}
+    judges = {index: _whole(setting, location, index) for index, location in others.items()}
     for index, guest in guests.items():
         mine = nn.Linear(guest.head.shape[1], 1, bias=False, device=setting.device)
         mine.weight = nn.Parameter(guest.head.float().to(setting.device), requires_grad=False)
-        player = Player(trunk, switch, f"reward{index}", mine, guest.centring.gain, guest.centring.bias)
-        scorers[index] = score_with(player, POLICY)
-    return Cast(Roles(trunk, None, head, players), scorers)
+        judges[index] = Player(trunk, switch, f"reward{index}", mine, guest.centring.gain, guest.centring.bias)
+    return Cast(Roles(trunk, None, head, players), judges)
 
 
 def _separate(setting: _Setting) -> Cast:
@@ -143,8 +147,8 @@ def _separate(setting: _Setting) -> Cast:
     players: dict[Role, Player] = {"policy": Player(policy), "reference": Player(frozen), "value": value}
     if setting.shares_value:
         players["both"] = value
-    scorers = {index: _whole(setting, location, index) for index, location in locations.items()}
-    return Cast(Roles(policy, None if setting.shares_value else value.model, value.head, players), scorers)
+    judges = {index: _whole(setting, location, index) for index, location in locations.items()}
+    return Cast(Roles(policy, None if setting.shares_value else value.model, value.head, players), judges)
 
 
 def _value(setting: _Setting, locations: dict[int, ModelLocation]) -> Player:
@@ -164,11 +168,11 @@ def _value(setting: _Setting, locations: dict[int, ModelLocation]) -> Player:
     return Player(_ready(model, spec), gain=gain, bias=bias)
 
 
-def _whole(setting: _Setting, location: ModelLocation, index: int) -> Callable[[Batch], Tensor]:
+def _whole(setting: _Setting, location: ModelLocation, index: int) -> Player:
     """A reward model with a trunk of its own."""
     reward = load_reward_model(location, DTYPES[setting.spec.training.precision], _place(index))
     model = _ready(reward.model, setting.spec).to(setting.device)
-    return score_with(Player(model, gain=reward.centring.gain, bias=reward.centring.bias), POLICY)
+    return Player(model, gain=reward.centring.gain, bias=reward.centring.bias)
 
 
 def _place(index: int) -> str:

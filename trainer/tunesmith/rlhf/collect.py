@@ -1,9 +1,8 @@
 """Collects a step's answers and what every role says of them; the workers share the work, and then the result."""
 
-import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from tunesmith.rlhf.rewards import Answer, Rule, decoded, judge, weighted
 from tunesmith.rlhf.roles import Role, Roles, bare_of
 from tunesmith.rlhf.rollout import Rollout, answered, share
 from tunesmith.rlhf.sample import Sampling, draws_of, sample_answers
+from tunesmith.training.clock import StepClock
 from tunesmith.training.layout import Layout
 
 
@@ -48,6 +48,7 @@ class Collector:
     """The terms that are reward models: who plays them, by their place."""
     micro_batch_size: int
     max_length: int
+    clock: StepClock = field(default_factory=StepClock)
 
     def collect(self, prompts: Sequence[Sequence[int]], truths: Sequence[str], step: int) -> Rollout:
         """Answers to some prompts, and what there is to know of them.
@@ -57,20 +58,19 @@ class Collector:
             truths: the right answer of each; empty where there is none.
             step: decides, with the seed and the place of a prompt, what is drawn.
         """
-        started = time.perf_counter()
-        answers = self._answer(prompts, step)
-        answering = time.perf_counter() - started
+        with self.clock.phase("answer"):
+            answers = self._answer(prompts, step)
         texts = answered(prompts, answers)
-        said = self._measure(texts)
         ended = np.array([answer[-1] in self.sampling.stops for answer in answers])
-        terms = self._judge(texts, answers, truths)
+        with self.clock.phase("score"):
+            said = self._measure(texts)
+            terms = self._judge(texts, answers, truths)
         flat = {name: np.concatenate([row[name] for row in said]) for name in said[0]}
         return Rollout(
             texts=texts,
             ended=ended,
             terms=terms,
             scores=weighted(self.ppo.reward, terms, ended, self.ppo.missing_end_penalty),
-            answering_seconds=answering,
             **flat,
         )
 

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ from tunesmith.data.tokenized import TokenizedRows
 from tunesmith.rlhf.advantages import Floats, adapted, estimate_advantages, token_rewards, whiten
 from tunesmith.rlhf.collect import Collector
 from tunesmith.rlhf.figures import figures_of, show_answers
+from tunesmith.rlhf.flops import PolicyFlops
 from tunesmith.rlhf.losses import entropies, log_probabilities, policy_loss, value_loss
 from tunesmith.rlhf.rewards import references
 from tunesmith.rlhf.roles import Role
@@ -65,6 +67,7 @@ class PolicyTrainer:
     folder: RunFolder
     telemetry: Telemetry | None
     """Of the first worker."""
+    flops: PolicyFlops
 
     def run(self, position: Position) -> Position:
         """Trains from a position to the end.
@@ -74,7 +77,8 @@ class PolicyTrainer:
             PolicyCollapsedError: the policy has strayed from the reference by more than ppo.klLimit.
             StopRequestedError: the run's folder holds a stop request; a checkpoint was written.
         """
-        training = self.training
+        training, clock = self.training, self.collector.clock
+        clock.lap()  # what was before is not the steps'
         while position.step < self.plan.total_steps:
             started = time.perf_counter()
             at_step(position.step + 1)
@@ -82,7 +86,8 @@ class PolicyTrainer:
             finished = position.step == self.plan.total_steps
             saving = finished or position.step % training.checkpoint.every_steps == 0
             if saving and self.data.validation is not None:
-                reward = self.validation_reward(self.data.validation)
+                with clock.phase("validation"):
+                    reward = self.validation_reward(self.data.validation)
                 record["validation/reward"] = reward
                 position = position.after_validation(-reward)
             stopping = record.pop("stop") > 0
@@ -146,7 +151,6 @@ class PolicyTrainer:
             "gradient_norm": float(np.mean(norms)),
             "tokens_per_second": tokens / seconds,
             "ppo/answers_per_second": len(rows) / seconds,
-            "ppo/answering_share": rollout.answering_seconds / seconds,
             "ppo/collecting_share": (collected - started) / seconds,
         }
         loss = policy + ppo.value_coefficient * value
@@ -179,15 +183,28 @@ class PolicyTrainer:
         # one model after the other: their activations are never in memory together
         roles: tuple[Role, ...] = ("both",) if self.ppo.shared_value else ("policy", "value")
         for index, rows in enumerate(batches):
-            batch = collector.batch(collector.learning, texts, rows)
-            learn = self._tensors(lessons, rows)
+            with collector.clock.phase("data"):
+                batch = collector.batch(collector.learning, texts, rows)
+                learn = self._tensors(lessons, rows)
             for role in roles:
                 last = index == len(batches) - 1 and role == roles[-1]
                 with only_last_synchronises(accelerator, engine, last), collector.roles.playing(role):
-                    accelerator.backward(self._loss(role, batch, learn, sums) * scale)
-        self._average_gradients()
+                    with collector.clock.phase("forward"):
+                        loss = self._loss(role, batch, learn, sums) * scale
+                    with collector.clock.phase("backward"):
+                        accelerator.backward(loss)
+        with collector.clock.phase("backward"):
+            self._average_gradients()
+        with collector.clock.phase("optimizer"):
+            return self._apply_gradient(position)
+
+    def _apply_gradient(self, position: Position) -> float:
+        """Moves the weights; returns the gradient's norm."""
+        accelerator, engine = self.collector.accelerator, self.collector.engine
         norm = clip_gradients(accelerator, engine, self.training.max_grad_norm, self.training.max_grad_value)
         if not math.isfinite(norm) and accelerator.scaler is None:
+            if self.telemetry is not None:
+                self.telemetry.leave_out(norm)
             raise LossDivergedError(
                 f"step {position.step + 1}: the gradient norm is {norm:g}; lower training.learningRate"
             )
@@ -272,18 +289,25 @@ class PolicyTrainer:
         Nothing of a rollout is in it: the next step draws its own, and would draw the same again.
         """
         collector = self.collector
-        state = gather_state(collector.accelerator, collector.engine, self.optimizer)
-        if collector.accelerator.is_main_process:
-            checkpoint.save(self.folder, position, state, self.training.checkpoint.keep)
+        telling = self.telemetry.saving(position.step) if self.telemetry is not None else nullcontext()
+        with collector.clock.phase("checkpoint"), telling:
+            state = gather_state(collector.accelerator, collector.engine, self.optimizer)
+            if collector.accelerator.is_main_process:
+                checkpoint.save(self.folder, position, state, self.training.checkpoint.keep)
+        if self.telemetry is not None:
+            self.telemetry.spend(collector.clock.lap())
 
     def _tell(
         self, position: Position, record: dict[str, float], rollout: Rollout, seconds: float, saving: bool
     ) -> None:
+        spent = self.collector.clock.lap()
         if self.telemetry is None:
             return
+        self.telemetry.spend(spent)
         write = saving or position.step % self.training.log_every_steps == 0
         tokens, count = int(rollout.texts.lengths.sum()), len(rollout.scores)
-        self.telemetry.step(record, seconds=seconds, tokens=tokens, samples=count, write=write)
+        flops = self.flops.step(rollout.texts, self.ppo.epochs)
+        self.telemetry.step(record, seconds=seconds, tokens=tokens, samples=count, flops=flops, write=write)
         if saving:
             show_answers(self.folder.answers, position.step, rollout, self.collector.tokenizer)
 

@@ -33,8 +33,6 @@ class Rollout:
     """Of the policy at each answered token."""
     values: Floats
     """What the value function expected at each answered token."""
-    answering_seconds: float = 0.0
-    """How long the answering took."""
 
     @cached_property
     def starts(self) -> Indices:

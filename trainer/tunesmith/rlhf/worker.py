@@ -15,6 +15,7 @@ from tunesmith.data.prepare import TrainingData
 from tunesmith.evaluation.generate import stop_tokens
 from tunesmith.rlhf.build import Cast, build_roles, is_of_value
 from tunesmith.rlhf.collect import Collector
+from tunesmith.rlhf.flops import PolicyFlops
 from tunesmith.rlhf.loop import PolicyTrainer
 from tunesmith.rlhf.rewards import at_the_end, rule_of
 from tunesmith.rlhf.roles import bare_of
@@ -22,7 +23,9 @@ from tunesmith.rlhf.sample import Sampling
 from tunesmith.training import checkpoint
 from tunesmith.training.assignment import Assignment
 from tunesmith.training.checkpoint import Position
+from tunesmith.training.clock import StepClock
 from tunesmith.training.layout import Layout
+from tunesmith.training.peak import peak_of_all
 from tunesmith.training.state import load_weights, scatter_state
 from tunesmith.training.strategy import prepare_roles
 from tunesmith.training.telemetry import Telemetry
@@ -45,7 +48,7 @@ def make_policy_trainer(
     state = checkpoint.read_state(folder.checkpoints / f"step-{resumed.step:08d}") if resumed else None
     if state is not None:
         load_weights(cast.roles, state["weights"])
-    layout = Layout.of(spec, accelerator)
+    layout, flops = Layout.of(spec, accelerator), PolicyFlops.of(cast)
     value_rate = _value_rate(spec)
     prepared = prepare_roles(
         accelerator, cast.roles, spec.training, lambda name: value_rate if is_of_value(name) else 1.0
@@ -57,7 +60,9 @@ def make_policy_trainer(
     log.info("strategy: %s", prepared.name)
     position = resumed or Position.model_validate({"dataDigest": data.digest})
     plan = EpochPlan.of(spec.training, *data.sets, weights=data.weights)
-    telemetry = Telemetry(folder.metrics, plan.total_steps, position.step) if accelerator.is_main_process else None
+    peak, telemetry = peak_of_all(accelerator, spec.training.precision), None
+    if accelerator.is_main_process:
+        telemetry = Telemetry(folder, plan.total_steps, position.step, accelerator.device, peak)
     if telemetry is not None and assignment.metrics_port is not None:
         telemetry.serve(assignment.metrics_port)
     collector = _collector(assignment, accelerator, layout, cast, prepared.model, tokenizer)
@@ -71,6 +76,7 @@ def make_policy_trainer(
         plan=plan,
         folder=folder,
         telemetry=telemetry,
+        flops=flops,
     )
     return trainer, position
 
@@ -115,6 +121,7 @@ def _collector(
         models=cast.scorers,
         micro_batch_size=assignment.overrides.micro_batch_size or spec.training.micro_batch_size,
         max_length=spec.training.max_length,
+        clock=StepClock(accelerator.device),
     )
 
 

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -27,7 +27,9 @@ from tunesmith.run_log import at_step
 from tunesmith.training import checkpoint
 from tunesmith.training.average import WeightAverage
 from tunesmith.training.checkpoint import Position
+from tunesmith.training.clock import StepClock
 from tunesmith.training.failures import LossDivergedError, StopRequestedError
+from tunesmith.training.flops import ModelFlops
 from tunesmith.training.layout import Layout
 from tunesmith.training.pull import L2Pull
 from tunesmith.training.ranks import Ranks
@@ -60,6 +62,7 @@ class Trainer:
     collator: Collator
     telemetry: Telemetry | None
     """Of the first worker."""
+    flops: ModelFlops
     method: L2Pull | Ranks | None = None
     """What the method does beside the loss, once a step."""
     finish_gradients: Callable[[], None] = lambda: None
@@ -69,6 +72,7 @@ class Trainer:
     figures: tuple[str, ...] = ()
     """What the objective tells beside the loss, as means over the learned tokens; of training steps with train/ before
     the name."""
+    clock: StepClock = field(default_factory=StepClock)
 
     def run(self, position: Position) -> Position:
         """Trains from a position to the end.
@@ -79,6 +83,7 @@ class Trainer:
             StopRequestedError: the run's folder holds a stop request; a checkpoint was written.
         """
         training = self.training
+        self.clock.lap()  # what was before is not the steps'
         while position.step < self.plan.total_steps:
             started = time.perf_counter()
             at_step(position.step + 1)
@@ -86,14 +91,15 @@ class Trainer:
             finished = position.step == self.plan.total_steps
             saving = finished or position.step % training.checkpoint.every_steps == 0
             if saving and self.data.validation is not None:
-                loss, *means = self.validate(self.data.validation)
+                with self.clock.phase("validation"):
+                    loss, *means = self.validate(self.data.validation)
                 record |= {"validation/loss": loss, **dict(zip(self.figures, means, strict=True))}
                 position = position.after_validation(loss)
-            stopping = record.pop("stop") > 0
+            stopping, flops = record.pop("stop") > 0, record.pop("flops")
             position = position.model_copy(
                 update={"metrics": {k: float(v) for k, v in record.items() if k not in ("step", "time")}}
             )
-            self._tell(position, record, time.perf_counter() - started, finished)
+            self._tell(position, record, flops, time.perf_counter() - started, finished)
             if saving or stopping:
                 self.save(position)
             if saving and not finished:
@@ -120,35 +126,42 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
 
-        epoch = position.step // self.plan.steps_per_epoch
-        targets = max(1, int(self.collator.examples.targets(self.data.train, rows, epoch).sum()))
-        batches = self.ahead.take(position.step)
-        total = torch.zeros(2 + len(self.figures), dtype=torch.float64, device=accelerator.device)
+        with self.clock.phase("data"):
+            epoch = position.step // self.plan.steps_per_epoch
+            targets = max(1, int(self.collator.examples.targets(self.data.train, rows, epoch).sum()))
+            batches = self.ahead.take(position.step)
+        total = torch.zeros(3 + len(self.figures), dtype=torch.float64, device=accelerator.device)
         self.model.train()
         for index, batch in enumerate(batches):
             with only_last_synchronises(accelerator, self.model, index == len(batches) - 1):
-                sums = self.objective(self.model, batch).reshape(-1)
-                accelerator.backward(sums[0] * (self.layout.data_workers / targets))
-            total[1:] += sums.detach()
+                with self.clock.phase("forward"):
+                    sums = self.objective(self.model, batch).reshape(-1)
+                with self.clock.phase("backward"):
+                    accelerator.backward(sums[0] * (self.layout.data_workers / targets))
+            total[2:] += sums.detach()
 
-        self.finish_gradients()
-        figures = self._add_method_gradient()
-        norm = clip_gradients(accelerator, self.model, self.training.max_grad_norm, self.training.max_grad_value)
+        with self.clock.phase("backward"):
+            self.finish_gradients()
+        with self.clock.phase("optimizer"):
+            figures = self._add_method_gradient()
+            norm = clip_gradients(accelerator, self.model, self.training.max_grad_norm, self.training.max_grad_value)
         total[0] = float(accelerator.is_main_process and self.folder.stop_request.exists())
-        stop, *sums_of_all = sum_over_workers(accelerator, total, self.layout).tolist()
+        total[1] = sum(map(self.flops.batch, batches))
+        stop, flops, *sums_of_all = sum_over_workers(accelerator, total, self.layout).tolist()
         mean, *means = (each / targets for each in sums_of_all)
         # a norm that is not finite is the scaler's to handle, where there is one
         good = math.isfinite(mean) and (math.isfinite(norm) or accelerator.scaler is not None)
         if not good:
             self._heed_non_finite(position, mean, norm, rows)
-        if good or accelerator.scaler is not None:
-            self.optimizer.step()  # under DeepSpeed the last backward has done it
-        if self.method is not None and good and math.isfinite(norm):
-            figures |= self.method.after_step(position.step + 1)
-        self.optimizer.zero_grad()
         skipped = position.skipped_steps + (not good)
-        if self.average is not None and good:
-            self.average.update(position.step + 1 - skipped)
+        with self.clock.phase("optimizer"):
+            if good or accelerator.scaler is not None:
+                self.optimizer.step()  # under DeepSpeed the last backward has done it
+            if self.method is not None and good and math.isfinite(norm):
+                figures |= self.method.after_step(position.step + 1)
+            self.optimizer.zero_grad()
+            if self.average is not None and good:
+                self.average.update(position.step + 1 - skipped)
 
         tokens = int(self.data.train.lengths[rows].sum())
         after = position.model_copy(
@@ -164,7 +177,8 @@ class Trainer:
         figures |= {f"train/{name}": value for name, value in zip(self.figures, means, strict=True)}
         figures |= {"learning_rate": rate, "tokens_per_second": tokens / seconds}
         figures |= {"loss": mean, "gradient_norm": norm} if good else {"skipped_steps": skipped}
-        return after, {"step": after.step, "time": time.time(), "tokens": after.tokens, **figures, "stop": stop}
+        record = {"step": after.step, "time": time.time(), "tokens": after.tokens, **figures}
+        return after, record | {"stop": stop, "flops": flops}
 
     def _add_method_gradient(self) -> dict[str, float]:
         """Adds what the method adds to the loss; once a step, and so after the workers have exchanged gradients."""
@@ -175,6 +189,8 @@ class Trainer:
 
     def _heed_non_finite(self, position: Position, loss: float, norm: float, rows: np.ndarray) -> None:
         """Passes over a step whose loss or gradient is not finite, on all workers alike, as often as the job allows."""
+        if self.telemetry is not None:
+            self.telemetry.leave_out(loss)
         what = f"step {position.step + 1}: the loss is {loss:g}, the gradient norm {norm:g} (rows {_listing(rows)})"
         allowed = self.training.skip_non_finite_steps
         if position.skipped_steps >= allowed:
@@ -220,12 +236,16 @@ class Trainer:
 
     def save(self, position: Position) -> None:
         """Writes a checkpoint; every worker takes part, the first one writes."""
-        state = gather_state(self.accelerator, self.model, self.optimizer)
-        state |= self.method.state() if self.method is not None else {}
-        if self.average is not None:
-            state["average"] = {name: whole(tensor) for name, tensor in self.average.tensors.items()}
-        if self.accelerator.is_main_process:
-            checkpoint.save(self.folder, position, state, self.training.checkpoint.keep)
+        telling = self.telemetry.saving(position.step) if self.telemetry is not None else nullcontext()
+        with self.clock.phase("checkpoint"), telling:
+            state = gather_state(self.accelerator, self.model, self.optimizer)
+            state |= self.method.state() if self.method is not None else {}
+            if self.average is not None:
+                state["average"] = {name: whole(tensor) for name, tensor in self.average.tensors.items()}
+            if self.accelerator.is_main_process:
+                checkpoint.save(self.folder, position, state, self.training.checkpoint.keep)
+        if self.telemetry is not None:
+            self.telemetry.spend(self.clock.lap())
 
     def _wait_for_leave(self, step: int) -> None:
         """Where a search holds its trials, waits at a checkpoint until it lets this one go on; the others wait for the
@@ -235,13 +255,15 @@ class Trainer:
                 return
             time.sleep(0.02)
 
-    def _tell(self, position: Position, record: dict[str, float], seconds: float, finished: bool) -> None:
+    def _tell(self, position: Position, record: dict[str, float], flops: float, seconds: float, finished: bool) -> None:
+        spent = self.clock.lap()
         if self.telemetry is None:
             return
+        self.telemetry.spend(spent)
         rows = self.plan.step(position.step - 1)
         write = finished or position.step % self.training.log_every_steps == 0 or "validation/loss" in record
         tokens = int(self.data.train.lengths[rows].sum())
-        self.telemetry.step(record, seconds=seconds, tokens=tokens, samples=len(rows), write=write)
+        self.telemetry.step(record, seconds=seconds, tokens=tokens, samples=len(rows), flops=flops, write=write)
 
 
 def seed_step(seed: int, step: int, worker: int) -> None:

@@ -1,134 +1,151 @@
-"""What a run tells while it runs: metrics.jsonl for programs that come later, and HTTP for those that watch.
-
-`/metrics` is Prometheus text; `/progress` is a Progress, which the operator copies into the job's status.
-"""
+"""What a run tells while it runs: metrics.jsonl for programs that come later, and metrics for those that watch."""
 
 import json
 import math
 import resource
+import shutil
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import torch
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
-from prometheus_client.process_collector import ProcessCollector
 
+from tunesmith.api.pod import RunFolder
 from tunesmith.api.status import Progress
+from tunesmith.training.clock import Phase
+from tunesmith.training.meters import Meters
+from tunesmith.training.series import COLUMNS
+from tunesmith.training.serve import serve
 
-_GAUGES = {
-    "loss": "Mean loss per learned token of the last step, in nats.",
-    "validation_loss": "Mean loss per learned token on the validation rows, in nats.",
-    "learning_rate": "Learning rate of the last step.",
-    "gradient_norm": "Global norm of the last step's gradient, before clipping.",
-    "tokens_per_second": "Real tokens of the last step by its time, padding excluded.",
-    "steps_planned": "Optimizer steps of the whole run.",
-    "peak_memory_bytes": "Highest memory so far: of the GPU where there is one, else resident.",
-}
-
-_OF_OBJECTIVES = {
-    "ppo/reward": ("ppo_reward", "Mean reward of the last step's answers."),
-    "ppo/reward_deviation": ("ppo_reward_deviation", "Standard deviation of the last step's rewards."),
-    "ppo/reward_p10": ("ppo_reward_low", "The reward that a tenth of the last step's answers stay below."),
-    "ppo/reward_p90": ("ppo_reward_high", "The reward that a tenth of the last step's answers exceed."),
-    "validation/reward": ("ppo_validation_reward", "Mean reward of one answer to each validation prompt."),
-    "ppo/objective": ("ppo_objective", "Mean reward, less what the divergence costs."),
-    "ppo/kl": ("ppo_divergence_nats", "Mean divergence of an answer from the starting model, in nats."),
-    "ppo/kl_coefficient": ("ppo_kl_coefficient", "What a nat of divergence costs, in units of the reward."),
-    "ppo/entropy": ("ppo_entropy_nats", "Mean entropy of the policy at an answered token, in nats."),
-    "ppo/explained_variance": (
-        "ppo_explained_variance_ratio",
-        "Share of the returns' variance that the value function foresees; below 0 it is worse than a constant.",
-    ),
-    "ppo/answer_tokens": ("ppo_answer_tokens", "Mean length of the last step's answers, in tokens."),
-    "ppo/ended": ("ppo_ended_ratio", "Share of the last step's answers that have an end."),
-    "ppo/policy_loss": ("ppo_policy_loss", "Mean clipped surrogate of the last step's tokens, negated."),
-    "ppo/value_loss": ("ppo_value_loss", "Half the mean squared error of the values, clipped."),
-    "ppo/clip_fraction": ("ppo_clipped_ratio", "Share of the tokens that clipping held back."),
-    "ppo/answers_per_second": ("ppo_answers_per_second", "Answers of the last step by its time."),
-    "ppo/collecting_share": ("ppo_collecting_ratio", "Share of the last step's time that answers took."),
-    "train/reward/accuracy": ("reward_accuracy_ratio", "Share of the last step's pairs that are in the right order."),
-    "train/reward/margin": ("reward_margin", "How much higher preferred answers score, mean of the last step."),
-    "reward/accuracy": (
-        "reward_validation_accuracy_ratio",
-        "Share of the validation pairs that are in the right order.",
-    ),
-    "reward/margin": (
-        "reward_validation_margin",
-        "How much higher preferred answers score, mean of the validation pairs.",
-    ),
-}
-"""Columns of metrics.jsonl that only some objectives have: their gauges appear with the first step that has them."""
+_PREFIX = "tunesmith_training_"
 _TERM = "ppo/reward_"
 
 
 class Telemetry:
-    """Notes the figures of finished steps; only the first worker does."""
+    """Notes the figures of finished steps; only the first worker does.
 
-    def __init__(self, file: Path, total_steps: int, first_step: int) -> None:
-        self._file = file
+    Columns of metrics.jsonl that it adds itself: `time/...`, the seconds that each phase took since the line before;
+    `model_flop_utilization`; `peak_memory_bytes`.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        total_steps: int,
+        first_step: int,
+        device: torch.device | None = None,
+        peak_flops: float | None = None,
+    ) -> None:
+        """
+        Args:
+            folder: of the run.
+            total_steps: of the whole run.
+            first_step: after which this attempt goes on.
+            device: of this worker; None for the CPU.
+            peak_flops: of all workers' devices, in FLOP/s; without it utilisation is not told.
+        """
+        self._folder, self._peak = folder, peak_flops
+        self._device = device if device is not None and device.type == "cuda" else None
         self._total, self._first, self._started = total_steps, first_step, time.monotonic()
+        self._spent: dict[str, float] = {}
         self.progress: Progress | None = None
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self._gauges = {n: Gauge(f"tunesmith_training_{n}", d, registry=self.registry) for n, d in _GAUGES.items()}
-        self._terms: Gauge | None = None
-        counter = {
-            "steps": "Finished optimizer steps.",
-            "tokens": "Real tokens seen.",
-            "samples": "Training rows seen.",
-        }
-        self._counters = {n: Counter(f"tunesmith_training_{n}", d, registry=self.registry) for n, d in counter.items()}
-        buckets = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)
-        self._step_time = Histogram(
-            "tunesmith_training_step_duration_seconds",
-            "Time of an optimizer step.",
-            registry=self.registry,
-            buckets=buckets,
-        )
-        self._gauges["steps_planned"].set(total_steps)
-        forget_after(file, first_step)
+        self.meters = Meters()
+        self.meters.set(f"{_PREFIX}steps_planned", total_steps)
+        if peak_flops is not None:
+            self.meters.set(f"{_PREFIX}peak_flops_per_second", peak_flops)
+        self._watch_resources()
+        forget_after(folder.metrics, first_step)
 
-    def step(self, record: dict[str, Any], *, seconds: float, tokens: int, samples: int, write: bool) -> None:
+    def serve(self, port: int) -> None:
+        """Serves /metrics and /progress."""
+        serve(port, self.meters.registry, lambda: self.progress)
+
+    def step(
+        self,
+        record: dict[str, Any],
+        *,
+        seconds: float,
+        tokens: int,
+        samples: int,
+        write: bool,
+        flops: float = 0.0,
+    ) -> None:
         """Notes a finished step.
 
         Args:
-            record: `step`, `loss` and the other columns of metrics.jsonl.
-            seconds: how long the step took.
+            record: `step`, `loss` and the other columns of metrics.jsonl; a step that was left out has no loss.
+            seconds: how long the step took, validation included.
             tokens: real tokens in it.
             samples: rows in it.
             write: whether the step gets a line in metrics.jsonl.
+            flops: that the model needed for it, over all workers.
         """
-        for name in ("loss", "learning_rate", "gradient_norm", "tokens_per_second"):
-            if name in record:  # a step that was left out has no loss
-                self._gauges[name].set(record[name])
-        if "validation/loss" in record:
-            self._gauges["validation_loss"].set(record["validation/loss"])
-        self._note_objective(record)
-        record = record | {"peak_memory_bytes": peak_memory()}
-        self._gauges["peak_memory_bytes"].set(record["peak_memory_bytes"])
-        for name, amount in (("steps", 1), ("tokens", tokens), ("samples", samples)):
-            self._counters[name].inc(amount)
-        self._step_time.observe(seconds)
+        if self._peak and flops:
+            busy = tokens / record["tokens_per_second"]  # without validation
+            record = record | {"model_flop_utilization": flops / busy / self._peak}
+        self._show(record)
+        for name, amount in (("steps", 1), ("tokens", tokens), ("samples", samples), ("model_flops", flops)):
+            self.meters.add(f"{_PREFIX}{name}_total", amount)
+        self.meters.observe(f"{_PREFIX}step_duration_seconds", seconds)
+        self.meters.set(f"{_PREFIX}last_step_timestamp_seconds", time.time())
         self.progress = self._progress(record)
         if write:
-            with self._file.open("a", encoding="utf-8") as lines:
+            spent = {f"time/{phase}": round(value, 6) for phase, value in self._spent.items()}
+            self._spent = {}
+            record = record | spent | {"peak_memory_bytes": peak_memory(self._device)}
+            with self._folder.metrics.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(record) + "\n")
 
-    def _note_objective(self, record: dict[str, Any]) -> None:
+    def spend(self, seconds: Mapping[Phase, float]) -> None:
+        """Notes where time has gone."""
+        for phase, value in seconds.items():
+            self.meters.add(f"{_PREFIX}phase_seconds_total", value, phase)
+            self._spent[phase] = self._spent.get(phase, 0.0) + value
+
+    def leave_out(self, loss: float) -> None:
+        """Notes a step whose loss or gradient is not finite."""
+        self.meters.add(f"{_PREFIX}skipped_steps_total", 1)
+        if not math.isfinite(loss):
+            self.meters.set(f"{_PREFIX}loss", math.nan)
+
+    @contextmanager
+    def saving(self, step: int) -> Iterator[None]:
+        """Notes the checkpoint of a step that is written within, or that it failed."""
+        started = time.perf_counter()
+        try:
+            yield
+        except Exception:
+            self.meters.add(f"{_PREFIX}checkpoint_failures_total", 1)
+            raise
+        files = (self._folder.checkpoints / f"step-{step:08d}").iterdir()
+        self.meters.add(f"{_PREFIX}checkpoints_total", 1)
+        self.meters.set(f"{_PREFIX}checkpoint_duration_seconds", time.perf_counter() - started)
+        self.meters.set(f"{_PREFIX}checkpoint_bytes", sum(file.stat().st_size for file in files))
+        self.meters.set(f"{_PREFIX}last_checkpoint_timestamp_seconds", time.time())
+
+    def _show(self, record: Mapping[str, Any]) -> None:
         for column, value in record.items():
-            if column in _OF_OBJECTIVES:
-                name, meaning = _OF_OBJECTIVES[column]
-                if column not in self._gauges:
-                    self._gauges[column] = Gauge(f"tunesmith_{name}", meaning, registry=self.registry)
-                self._gauges[column].set(value)
+            if column in COLUMNS:
+                self.meters.set(COLUMNS[column], value)
             elif (term := column.removeprefix(_TERM)) != column and term.isdecimal():
-                if self._terms is None:
-                    what = "Mean of what a term of the reward gives the last step's answers, before its weight."
-                    self._terms = Gauge("tunesmith_ppo_reward_term", what, ["term"], registry=self.registry)
-                self._terms.labels(term).set(value)
+                self.meters.set("tunesmith_ppo_reward_term", value, term)
+
+    def _watch_resources(self) -> None:
+        """What is looked up when somebody asks, and costs the steps nothing."""
+        self.meters.read(f"{_PREFIX}peak_memory_bytes", lambda: peak_memory(self._device))
+        if self._device is not None:
+            self.meters.read(f"{_PREFIX}memory_allocated_bytes", lambda: torch.cuda.memory_allocated(self._device))
+            self.meters.read(f"{_PREFIX}memory_reserved_bytes", lambda: torch.cuda.memory_reserved(self._device))
+        self.meters.read(f"{_PREFIX}storage_free_bytes", lambda: self._storage("free"))
+        self.meters.read(f"{_PREFIX}storage_size_bytes", lambda: self._storage("total"))
+
+    def _storage(self, what: str) -> float:
+        try:
+            return float(getattr(shutil.disk_usage(self._folder.root), what))
+        except OSError:  # a claim that is gone for a moment
+            return math.nan
 
     def _progress(self, record: dict[str, Any]) -> Progress:
         step = record["step"]
@@ -149,32 +166,11 @@ class Telemetry:
             }
         )
 
-    def serve(self, port: int) -> None:
-        """Serves /metrics and /progress from a thread, on all addresses of the pod."""
-        metrics = make_wsgi_app(self.registry)
 
-        def application(environ: dict[str, Any], start_response: Any) -> Any:
-            if environ["PATH_INFO"] != "/progress":
-                return metrics(environ, start_response)
-            if self.progress is None:
-                start_response("404 Not Found", [("Content-Type", "text/plain")])
-                return [b"no step is finished yet\n"]
-            start_response("200 OK", [("Content-Type", "application/json")])
-            return [self.progress.model_dump_json(exclude_none=True).encode()]
-
-        server = make_server("", port, application, server_class=WSGIServer, handler_class=_QuietHandler)
-        Thread(target=server.serve_forever, daemon=True, name="telemetry").start()
-
-
-class _QuietHandler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name of the overridden method
-        pass
-
-
-def peak_memory() -> int:
+def peak_memory(device: torch.device | None = None) -> int:
     """The highest memory of this process so far, in bytes: of its GPU where it has one, else resident."""
     if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
+        return int(torch.cuda.max_memory_allocated(device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

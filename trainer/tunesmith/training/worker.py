@@ -34,12 +34,15 @@ from tunesmith.training.assignment import Assignment, worker_threads
 from tunesmith.training.average import WeightAverage
 from tunesmith.training.centring import centre
 from tunesmith.training.checkpoint import Position
+from tunesmith.training.clock import StepClock
 from tunesmith.training.describe import describe
 from tunesmith.training.failures import StopRequestedError, outcome_of
+from tunesmith.training.flops import ModelFlops
 from tunesmith.training.layout import Layout
 from tunesmith.training.loop import Trainer
 from tunesmith.training.objective import collator_of, token_loss
 from tunesmith.training.pair_loss import FIGURES, pair_loss
+from tunesmith.training.peak import peak_of_all
 from tunesmith.training.pull import L2Pull, copy_of_trained
 from tunesmith.training.ranks import Ranks
 from tunesmith.training.state import load_weights, scatter_state
@@ -213,7 +216,7 @@ def _make_trainer(
     start = copy_of_trained(model) if spec.method.full is not None and spec.method.full.l2_pull > 0 else {}
     if state is not None:
         load_weights(model, state["weights"])
-    layout = Layout.of(spec, accelerator)
+    layout, flops = Layout.of(spec, accelerator), ModelFlops.of(model)
     prepared = prepare(accelerator, model, spec, layout)
     if state is not None and resumed is not None:
         scatter_state(accelerator, prepared.model, prepared.optimizer.optimizer, state)
@@ -231,7 +234,9 @@ def _make_trainer(
         method = L2Pull(spec.method.full.l2_pull, bare, start)
     elif spec.method.adalora is not None:
         method = Ranks(spec.method.adalora, bare, plan.total_steps, state)
-    telemetry = Telemetry(folder.metrics, plan.total_steps, position.step) if accelerator.is_main_process else None
+    peak, telemetry = peak_of_all(accelerator, spec.training.precision), None
+    if accelerator.is_main_process:
+        telemetry = Telemetry(folder, plan.total_steps, position.step, accelerator.device, peak)
     if telemetry is not None and assignment.metrics_port is not None:
         telemetry.serve(assignment.metrics_port)
     reward = spec.objective.reward
@@ -248,10 +253,12 @@ def _make_trainer(
         folder=folder,
         collator=collator,
         telemetry=telemetry,
+        flops=flops,
         method=method,
         finish_gradients=prepared.finish_gradients,
         average=average,
         figures=() if reward is None else FIGURES,
+        clock=StepClock(accelerator.device),
     )
     return trainer, position
 
