@@ -1,7 +1,11 @@
 """PromQL of more than one board, and what its values are called."""
 
+from typing import get_args
+
 from monitoring.boards.panels import BLUE, GREEN, GREY, ORANGE, RED, YELLOW
 from monitoring.expressions import GPU_UTILIZATION, of_job
+from tunesmith.api.pipeline_status import PipelinePhase
+from tunesmith.api.status import Phase
 
 IN_NAMESPACE = 'namespace=~"$namespace"'
 JOBS = f'kind="FineTuneJob", {IN_NAMESPACE}'
@@ -15,19 +19,31 @@ PHASES = {
     6: ("Succeeded", GREEN),
     7: ("Failed", RED),
     8: ("Suspended", "#b0b0b0"),
+    9: ("Supervised", "light-blue"),
+    10: ("Reward", BLUE),
+    11: ("PPO", "dark-blue"),
 }
-"""The number of a phase on the boards, its name and its colour."""
+"""The number of a phase of a job or a pipeline on the boards, its name and its colour."""
 UTILIZATION = of_job(GPU_UTILIZATION, IN_NAMESPACE)
 """By namespace, pod, gpu and name, of the jobs of the chosen namespaces."""
 
 
-def phase(matchers: str = JOBS) -> str:
+def phase(matchers: str) -> str:
     """The number of each job's phase; by namespace and name."""
-    each = (
-        f'max by (namespace, name) (tunesmith_job_phase{{{matchers}, phase="{name}"}}) * {number}'
-        for number, (name, _) in PHASES.items()
+    return _number_of(matchers, get_args(Phase))
+
+
+def pipeline_phase(matchers: str) -> str:
+    """The number of each pipeline's phase; by namespace and name."""
+    return _number_of(matchers, get_args(PipelinePhase))
+
+
+def _number_of(matchers: str, phases: tuple[str, ...]) -> str:
+    numbers = {name: number for number, (name, _) in PHASES.items()}
+    return " or ".join(
+        f'max by (namespace, name) (tunesmith_job_phase{{{matchers}, phase="{name}"}}) * {numbers[name]}'
+        for name in phases
     )
-    return " or ".join(each)
 
 
 def or_none(expr: str) -> str:

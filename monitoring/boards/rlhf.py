@@ -5,7 +5,7 @@ from grafana_foundation_sdk.builders import timeseries
 from monitoring.boards.board import Row, choice, of
 from monitoring.boards.job_queries import RUN, RUN_NAME
 from monitoring.boards.panels import GREEN, ORANGE, RED, Query, Says, graph, number, on_the_right, thin, timeline
-from monitoring.boards.queries import IN_NAMESPACE, JOBS, PHASES, phase
+from monitoring.boards.queries import IN_NAMESPACE, JOBS, PHASES, phase, pipeline_phase
 from monitoring.expressions import gpu_hours
 
 _STAGES = f'tunesmith_job_stage_info{{{IN_NAMESPACE}, pipeline=~"$pipeline"}}'
@@ -39,7 +39,7 @@ def _now() -> Row:
         (
             number(
                 Says("Pipeline", "none", "Failed is bad; the stage that failed is below.", _NO_OPERATOR),
-                Query(phase(_PIPELINES), "{{name}}"),
+                Query(pipeline_phase(_PIPELINES), "{{name}}"),
                 texts=PHASES,
                 width=4,
             ),
