@@ -230,5 +230,5 @@ def board() -> str:
         about,
         variables,
         (_first(), _who(), _queue(), _money()),
-        ("docs/boards.md", "docs/troubleshooting.md"),
+        ("docs/boards.md", "docs/alerts.md", "docs/troubleshooting.md"),
     )

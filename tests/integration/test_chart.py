@@ -34,7 +34,6 @@ EVERYTHING = {
     "prometheusRules": {
         "enabled": True,
         "labels": {"release": "prometheus"},
-        "runbookBase": "https://git.example.com/",
         "thresholds": {"gpuIdleMinutes": 60, "checkpointHours": 1.5},
     },
     "dashboards": {
@@ -44,8 +43,8 @@ EVERYTHING = {
         "annotations": {"grafana_folder": "Tunesmith"},
         "gpuHourPrice": 2.5,
         "currency": "EUR",
-        "docsBase": "https://git.example.com/",
     },
+    "docsBase": "https://git.example.com/",
     "evaluation": {"metricModules": ["acme.metrics", "ours"]},
     "notifications": {"webhooksSecret": "webhooks"},
     "imagePullSecrets": [{"name": "registry"}],
@@ -94,7 +93,7 @@ def test_helm_lint_finds_nothing(values: Object) -> None:
         pytest.param({"settings": {"namespaces": ["Team A"]}}, "namespaces", id="a name that is none"),
         pytest.param({"podMonitors": {"interval": "often"}}, "interval", id="a time that is none"),
         pytest.param({"prometheusRules": {"thresholds": {"restarts": 0.5}}}, "restarts", id="a number that is none"),
-        pytest.param({"prometheusRules": {"runbookBase": "x'\"y"}}, "runbookBase", id="an address that is none"),
+        pytest.param({"docsBase": "x'\"y"}, "docsBase", id="an address that is none"),
         pytest.param({"dashboards": {"gpuHourPrice": "2 USD"}}, "gpuHourPrice", id="a price that is none"),
         pytest.param({"dashboards": {"currency": '"}'}}, "currency", id="a currency that is none"),
         pytest.param({"evaluation": {"metricModules": ["a b"]}}, "metricModules", id="a module that is none"),
