@@ -41,7 +41,7 @@ EVERYTHING = {
         "label": "boards",
         "labelValue": "yes",
         "annotations": {"grafana_folder": "Tunesmith"},
-        "gpuHourPrice": 2.5,
+        "gpuHourPrice": "2.5",  # as --set gives it
         "currency": "EUR",
     },
     "docsBase": "https://git.example.com/",
@@ -266,7 +266,7 @@ def test_dashboards_keep_what_grafana_replaces_and_get_what_the_chart_sets(value
     given = values.get("dashboards", {"gpuHourPrice": 0, "currency": "USD"})
     fleet = boards(values)["tunesmith-fleet"]
     (price,) = (each for each in fleet["templating"]["list"] if each["type"] == "constant")
-    assert float(price["query"]) == given["gpuHourPrice"]
+    assert float(price["query"]) == float(given["gpuHourPrice"])
     (cost,) = (panel for panel in fleet["panels"] if panel["title"] == "Cost")
     assert cost["fieldConfig"]["defaults"]["unit"] == f"currency{given['currency']}"
     (held,) = (panel for panel in fleet["panels"] if panel["title"] == "GPUs held, by namespace")
