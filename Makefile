@@ -50,7 +50,7 @@ e2e: install ## Run the tests on the cluster of the current KUBECONFIG, from the
 images: ## Build both images and push them to REGISTRY
 	REGISTRY=$(REGISTRY) scripts/images
 
-generate: install ## Regenerate the CRDs, the rules of Prometheus and pages of the docs
+generate: install ## Regenerate the CRDs, the boards of Grafana, the rules of Prometheus and pages of the docs
 	$(bin)/python -m tunesmith.api.crd manifests/crds charts/tunesmith/files/crds
 	$(bin)/python -m tunesmith.training.troubleshooting docs/troubleshooting.md
 	$(bin)/python -m monitoring.generate

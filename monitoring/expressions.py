@@ -37,9 +37,14 @@ GPU_TENSOR_ACTIVE = of_pod("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE")
 """Share of the time in which a GPU's tensor cores computed; by namespace, pod and gpu. Not on every GPU."""
 
 
-def of_job(by_pod: str) -> str:
-    """Adds the label `name`, the job's, to what is known by namespace and pod; other pods fall out."""
-    jobs = "max by (namespace, pod, name) (tunesmith_job_pod_info)"
+def of_job(by_pod: str, matchers: str = "") -> str:
+    """Adds the label `name`, the job's, to what is known by namespace and pod; other pods fall out.
+
+    Args:
+        by_pod: an expression with these labels.
+        matchers: which jobs, by the labels of tunesmith_job_pod_info.
+    """
+    jobs = f"max by (namespace, pod, name) (tunesmith_job_pod_info{'{' + matchers + '}' if matchers else ''})"
     return f"({by_pod}) * on (namespace, pod) group_left (name) {jobs}"
 
 
@@ -63,6 +68,9 @@ WAITING_GPUS = in_phase("tunesmith_job_requested_gpus", "Pending|Queued|Starting
 def gpu_hours(window: str, matchers: str = "") -> str:
     """GPU-hours that jobs took in a window; by namespace, name and kind.
 
-    A job's counter begins at 0 with the job and stays an hour after its end, so an increase misses neither end.
+    A job's counter begins at 0 with the job and stays an hour after its end, so an increase misses neither end. The
+    series of an operator and of the one that replaces it are made one before: what a job took while neither was scraped
+    counts. A job that is made again under the same name begins at 0 again, which an increase knows.
     """
-    return f"increase(tunesmith_job_gpu_seconds_total{{{matchers}}}[{window}]) / 3600"
+    held = f"max by (namespace, name, kind) (tunesmith_job_gpu_seconds_total{{{matchers}}})"
+    return f"increase(({held})[{window}:1m]) / 3600"

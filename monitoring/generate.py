@@ -3,14 +3,14 @@
 import sys
 from pathlib import Path
 
-from monitoring import rules
+from monitoring import boards, rules
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def files() -> dict[str, str]:
     """The text of each generated file by its path from the root of the repository."""
-    return {**rules.files()}
+    return {**boards.files(), **rules.files()}
 
 
 def main(arguments: list[str]) -> int:

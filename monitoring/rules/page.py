@@ -16,8 +16,8 @@ podMonitors: {enabled: true}
 prometheusRules:
   enabled: true
   labels: {release: prometheus}         # what your Prometheus selects rules by
-  runbookBase: https://git.example.com/tunesmith/blob/main
   thresholds: {gpuIdleMinutes: 60}      # all of them: values.yaml
+docsBase: https://git.example.com/tunesmith/blob/main    # alerts then link their runbooks
 ```
 
 They need Prometheus 2.42 or newer, the metrics of the operator and of jobs' pods (both PodMonitors); for GPUs, DCGM's

@@ -61,7 +61,7 @@ class Alert:
             "annotations": {
                 "summary": self.summary,
                 "description": self.description,
-                "runbook_url": f"@runbookBase@{self.runbook}",
+                "runbook_url": f"@docsBase@{self.runbook}",
             },
         }
 

@@ -8,6 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from tunesmith import __version__
 from tunesmith_operator.series import BY_NAME
 from tunesmith_operator.store import Key
 
@@ -55,6 +56,7 @@ REPAIRS = _counter("watch_repairs")
 WATCH_EVENT = _gauge("watch_last_event_timestamp_seconds")
 NOTIFICATIONS = _counter("notifications")
 RESYNC = _gauge("resync_timestamp_seconds")
+_gauge("info").labels(__version__).set(1)
 
 
 class Evaluations(Collector):

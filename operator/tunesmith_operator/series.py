@@ -5,6 +5,7 @@ from tunesmith.api.series import Series
 _JOB = ("namespace", "name", "kind")
 
 _OWN = (
+    Series("tunesmith_operator_info", "gauge", "1 for the operator's version.", ("version",)),
     Series("tunesmith_operator_jobs", "gauge", "FineTuneJobs and RLHFPipelines by phase.", ("kind", "phase")),
     Series(
         "tunesmith_operator_reconciles_total",

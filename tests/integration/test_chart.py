@@ -34,9 +34,17 @@ EVERYTHING = {
     "prometheusRules": {
         "enabled": True,
         "labels": {"release": "prometheus"},
-        "runbookBase": "https://git.example.com/",
         "thresholds": {"gpuIdleMinutes": 60, "checkpointHours": 1.5},
     },
+    "dashboards": {
+        "namespace": "monitoring",
+        "label": "boards",
+        "labelValue": "yes",
+        "annotations": {"grafana_folder": "Tunesmith"},
+        "gpuHourPrice": "2.5",  # as --set gives it
+        "currency": "EUR",
+    },
+    "docsBase": "https://git.example.com/",
     "evaluation": {"metricModules": ["acme.metrics", "ours"]},
     "notifications": {"webhooksSecret": "webhooks"},
     "imagePullSecrets": [{"name": "registry"}],
@@ -85,7 +93,9 @@ def test_helm_lint_finds_nothing(values: Object) -> None:
         pytest.param({"settings": {"namespaces": ["Team A"]}}, "namespaces", id="a name that is none"),
         pytest.param({"podMonitors": {"interval": "often"}}, "interval", id="a time that is none"),
         pytest.param({"prometheusRules": {"thresholds": {"restarts": 0.5}}}, "restarts", id="a number that is none"),
-        pytest.param({"prometheusRules": {"runbookBase": "x'\"y"}}, "runbookBase", id="an address that is none"),
+        pytest.param({"docsBase": "x'\"y"}, "docsBase", id="an address that is none"),
+        pytest.param({"dashboards": {"gpuHourPrice": "2 USD"}}, "gpuHourPrice", id="a price that is none"),
+        pytest.param({"dashboards": {"currency": '"}'}}, "currency", id="a currency that is none"),
         pytest.param({"evaluation": {"metricModules": ["a b"]}}, "metricModules", id="a module that is none"),
         pytest.param(
             {"settings": {"notificationHosts": ["https://example.com/path"]}}, "notificationHosts", id="no host"
@@ -100,7 +110,8 @@ def test_wrong_values_are_refused_by_name(values: Object, said: str) -> None:
 
 @pytest.mark.parametrize("namespaced", [False, True], ids=["all namespaces", "listed namespaces"])
 def test_the_api_server_accepts_every_object(kube: Kube, namespace: str, namespaced: bool) -> None:
-    values = EVERYTHING | {"settings": {"namespaces": [namespace]}} if namespaced else {}
+    ours = {"settings": {"namespaces": [namespace]}, "dashboards": {"namespace": namespace}}
+    values = EVERYTHING | ours if namespaced else {}
     objects = render(values, namespace)
     assert len(objects) >= 7
     for each in objects:
@@ -228,3 +239,38 @@ def test_rules_keep_what_prometheus_replaces_and_get_what_the_chart_sets() -> No
     first = next(each for group in plain["spec"]["groups"] for each in group["rules"] if "alert" in each)
     assert first["annotations"]["runbook_url"] == "docs/runbooks/TunesmithGpuIdle.md"
     assert not of_kind(render(), "PrometheusRule")
+
+
+def boards(values: Object | None = None) -> dict[str, Object]:
+    """The dashboards in the ConfigMaps of a release, by uid."""
+    found = [json.loads(text) for each in of_kind(render(values), "ConfigMap") for text in each["data"].values()]
+    return {board["uid"]: board for board in found}
+
+
+def test_dashboards_are_found_by_the_sidecar() -> None:
+    maps = of_kind(render(), "ConfigMap")
+    assert [each["metadata"]["name"] for each in maps] == [
+        f"tunesmith-board-{name}" for name in ("fleet", "job", "operator", "rlhf")
+    ]
+    assert {each["metadata"]["labels"]["grafana_dashboard"] for each in maps} == {"1"}
+    assert {each["metadata"]["namespace"] for each in maps} == {"tunesmith-system"}
+    for each in of_kind(render(EVERYTHING), "ConfigMap"):
+        assert each["metadata"]["namespace"] == "monitoring"
+        assert each["metadata"]["labels"]["boards"] == "yes"
+        assert each["metadata"]["annotations"] == {"grafana_folder": "Tunesmith"}
+    assert not of_kind(render({"dashboards": {"enabled": False}}), "ConfigMap")
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
+def test_dashboards_keep_what_grafana_replaces_and_get_what_the_chart_sets(values: Object) -> None:
+    given = values.get("dashboards", {"gpuHourPrice": 0, "currency": "USD"})
+    fleet = boards(values)["tunesmith-fleet"]
+    (price,) = (each for each in fleet["templating"]["list"] if each["type"] == "constant")
+    assert float(price["query"]) == float(given["gpuHourPrice"])
+    (cost,) = (panel for panel in fleet["panels"] if panel["title"] == "Cost")
+    assert cost["fieldConfig"]["defaults"]["unit"] == f"currency{given['currency']}"
+    (held,) = (panel for panel in fleet["panels"] if panel["title"] == "GPUs held, by namespace")
+    assert held["targets"][0]["legendFormat"] == "{{namespace}}"
+    pages = [link["url"] for link in fleet["links"] if link["type"] == "link"]
+    assert pages[:1] == (["https://git.example.com/docs/boards.md"] if values else [])
+    assert not re.search("@[a-zA-Z]+@", json.dumps(boards(values)))

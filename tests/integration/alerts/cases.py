@@ -15,7 +15,7 @@ from tests.tools.build import build
 
 Series = Mapping[str, str]
 Group = Mapping[str, Any]
-RUNBOOK_BASE = "https://git.example.com"
+DOCS_BASE = "https://git.example.com"
 TEAM = {"namespace": "team-a", "name": "chat", "kind": "FineTuneJob"}
 POD = "chat-1-abcde-head-x2x9z"
 OPERATOR = {"namespace": "tunesmith-system", "pod": "tunesmith-1", "instance": "10.0.0.9:8080"}
@@ -49,7 +49,7 @@ class Case:
         if self.fires is not None:
             alert = next(each for each in ALERTS if each.name == self.alert)
             annotations = {"summary": self.fires.summary, "description": self.fires.description}
-            annotations["runbook_url"] = f"{RUNBOOK_BASE}/{alert.runbook}"
+            annotations["runbook_url"] = f"{DOCS_BASE}/{alert.runbook}"
             labels = {**self.fires.labels, "severity": alert.severity}
             expected = [{"exp_labels": labels, "exp_annotations": annotations}]
         asked = {"eval_time": f"{self.minute}m", "alertname": self.alert, "exp_alerts": expected}

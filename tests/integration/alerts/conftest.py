@@ -6,13 +6,13 @@ import pytest
 
 from tests.integration.test_chart import of_kind, render
 
-from .cases import RUNBOOK_BASE, verdicts
+from .cases import DOCS_BASE, verdicts
 
 
 @pytest.fixture(scope="session")
 def groups() -> Any:
     """What Helm makes of the rules with the chart's own thresholds."""
-    (rule,) = of_kind(render({"prometheusRules": {"enabled": True, "runbookBase": RUNBOOK_BASE}}), "PrometheusRule")
+    (rule,) = of_kind(render({"prometheusRules": {"enabled": True}, "docsBase": DOCS_BASE}), "PrometheusRule")
     return rule["spec"]["groups"]
 
 

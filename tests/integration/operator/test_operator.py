@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.tools.build import build
+from tunesmith import __version__
 from tunesmith.api.pod import METRICS_PORT
 
 from ..kube import Kube, Object, eventually
@@ -245,6 +246,7 @@ def test_the_metrics_are_as_prometheus_wants_them(kube: Kube, namespace: str, op
         'tunesmith_operator_attempt_duration_seconds_count{reason="Succeeded"} 1.0',
         'tunesmith_operator_job_duration_seconds_count{phase="Succeeded"} 1.0',
         'tunesmith_operator_api_requests_total{code="201",verb="create"}',
+        f'tunesmith_operator_info{{version="{__version__}"}} 1.0',
         "tunesmith_operator_queue_depth 0.0",
         'tunesmith_operator_reconciles_total{kind="FineTuneJob",result="done"}',
         f'tunesmith_job_phase{{kind="FineTuneJob",name="{NAME}",namespace="{namespace}",phase="Succeeded"}} 1.0',
