@@ -6,6 +6,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import aiohttp
 from aiohttp import web
@@ -33,7 +34,7 @@ class Proxy:
         self._started = threading.Event()
         self._stop = asyncio.Event()
 
-    def __enter__(self) -> "Proxy":
+    def __enter__(self) -> Self:
         self._thread.start()
         assert self._started.wait(10)
         return self

@@ -94,8 +94,8 @@ class LogSource:
 
     def is_over(self, attempt: int | None) -> bool:
         """Whether no more lines will come."""
-        if attempt is not None and (record := self._attempt(attempt)).get("endTime"):
-            return bool(record)
+        if attempt is not None and self._attempt(attempt).get("endTime"):
+            return True
         over = self._job is not None and _status(self._job).get("phase") in OVER
         if self._kind is PIPELINES and self._stage is None:
             return _status(self._owner).get("phase") in OVER
