@@ -3,11 +3,13 @@
 import hashlib
 import re
 
-JOB_LABEL = "tunesmith.dev/job"
-UID_LABEL = "tunesmith.dev/job-uid"
-ATTEMPT_LABEL = "tunesmith.dev/attempt"
-COMPONENT_LABEL = "tunesmith.dev/component"
-"""head, worker, submitter or evaluation."""
+from tunesmith.api.labels import ATTEMPT_LABEL as ATTEMPT_LABEL
+from tunesmith.api.labels import COMPONENT_LABEL as COMPONENT_LABEL
+from tunesmith.api.labels import JOB_LABEL as JOB_LABEL
+from tunesmith.api.labels import PIPELINE_LABEL as PIPELINE_LABEL
+from tunesmith.api.labels import STAGE_LABEL as STAGE_LABEL
+from tunesmith.api.labels import UID_LABEL as UID_LABEL
+
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 SPEC_HASH = "tunesmith.dev/spec-hash"
@@ -18,9 +20,6 @@ MODELS = "tunesmith.dev/models"
 """Annotation of an attempt's ConfigMap: in JSON, what each job:// was resolved to and the claims behind it."""
 RUNS = "tunesmith.dev/runs"
 """Annotation of a ConfigMap: in JSON, the run folders of the jobs that are compared with, likewise."""
-PIPELINE_LABEL = "tunesmith.dev/pipeline"
-STAGE_LABEL = "tunesmith.dev/stage"
-"""sft, reward or ppo."""
 STAGE_NUMBER_LABEL = "tunesmith.dev/stage-number"
 """How often the stage was begun, counted from 1."""
 PART_HASH = "tunesmith.dev/part-hash"

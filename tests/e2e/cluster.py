@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,6 +86,11 @@ class Cluster:
     def http(self, pod: str, port: int, path: str) -> "subprocess.CompletedProcess[str]":
         """A GET to a pod's port, through the API server."""
         return self.run("get", "--raw", f"/api/v1/namespaces/{self.namespace}/pods/{pod}:{port}/proxy/{path}")
+
+    def tunesmith(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Starts a command of ours that looks at the namespace."""
+        command = [sys.executable, "-m", "tunesmith.cli.main", *arguments, "--namespace", self.namespace]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     @contextmanager
     def watching(self, *arguments: str) -> Iterator[list[list[str]]]:

@@ -34,6 +34,8 @@ class Story:
     """Of the first worker."""
     dashboard: str
     """What Ray's dashboard said to somebody without the token."""
+    shown: dict[str, tuple[int, str, str]]
+    """Exit code, output and errors of `tunesmith top` and `logs` during the training, and of `watch` to its end."""
     end: Object
     """The job at its end."""
 
@@ -51,13 +53,48 @@ def story(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Story]:
         cluster.await_status(name, lambda s: s.get("progress", {}).get("step", 0) > 0, "the first step")
         pods = {each: cluster.pods_of(name, each) for each in ("head", "worker", "submitter")}
         metrics = [cluster.http(pod["metadata"]["name"], METRICS_PORT, "metrics").stdout for pod in pods["worker"]]
+        watch = cluster.tunesmith("watch", name)
+        commands = {"top": cluster.tunesmith("top"), "logs": cluster.tunesmith("logs", name, "-o", "json")}
+        shown = {what: ended(process, 60) for what, process in commands.items()}
         dashboard = cluster.http(pods["head"][0]["metadata"]["name"], DASHBOARD_PORT, "api/jobs/").stderr
         done = ("--for=condition=Complete", "--timeout=400s")
         cluster.kubectl("wait", f"finetunejob/{name}", *done, seconds=410)
+        shown["watch"] = ended(watch, 60)
+    shown["logs afterwards"] = ended(cluster.tunesmith("logs", name), 60)
     end = cluster.find("finetunejob", name)
     assert end is not None
     table = [row for row in table if row[0] == name]
-    yield Story(name, table, pods, "".join(metrics), dashboard, end)
+    yield Story(name, table, pods, "".join(metrics), dashboard, shown, end)
+
+
+def ended(process: "subprocess.Popen[str]", seconds: float) -> tuple[int, str, str]:
+    """A command's exit code, output and errors."""
+    out, err = process.communicate(timeout=seconds)
+    return process.returncode, out, err
+
+
+def test_the_command_line_shows_the_training(story: Story) -> None:
+    code, out, _ = story.shown["top"]
+    row = next(line.split() for line in out.splitlines() if line.startswith(f"{story.name} "))
+    assert code == 0
+    assert row[1:3] == ["job", "Training"]
+    code, out, err = story.shown["logs"]
+    records = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert err.startswith(f"attempt 1 of {story.name}, pod ")
+    assert any("2 workers" in record["message"] for record in records)
+
+
+def test_the_command_line_follows_it_to_its_end(story: Story) -> None:
+    code, out, err = story.shown["watch"]
+    assert (code, err) == (0, "")
+    assert "Trained  attempt 1 trained the model" in out
+    assert "Complete  the model is ready" in out
+    assert "exactMatch" in out
+    code, out, err = story.shown["logs afterwards"]
+    assert code == 0
+    assert err.startswith(f"evaluation of {story.name}, pod ")
+    assert out
 
 
 def test_the_watched_table_moves(story: Story) -> None:

@@ -6,6 +6,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import aiohttp
 from aiohttp import web
@@ -33,7 +34,7 @@ class Proxy:
         self._started = threading.Event()
         self._stop = asyncio.Event()
 
-    def __enter__(self) -> "Proxy":
+    def __enter__(self) -> Self:
         self._thread.start()
         assert self._started.wait(10)
         return self
@@ -59,9 +60,13 @@ class Proxy:
             await runner.cleanup()
         await asyncio.sleep(0.2)  # aiohttp closes TLS connections a moment later
 
+    def _path_of(self, request: web.Request) -> str:
+        """What the API server is asked."""
+        return request.raw_path
+
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
-        url = self._server + request.raw_path
+        url = self._server + self._path_of(request)
         body, timeout = await request.read() or None, aiohttp.ClientTimeout(total=None)
         async with self._session.request(request.method, url, headers=headers, data=body, timeout=timeout) as answer:
             if request.method in WRITES and answer.ok:

@@ -83,3 +83,16 @@ def test_checking_a_file_needs_no_torch(file: Path) -> None:
 def test_a_reader_that_goes_away_does_no_harm(file: Path) -> None:
     command = f"{sys.executable} -m tunesmith.cli.main validate -f job.yaml 2>errors | true; cat errors"
     assert subprocess.run(command, shell=True, check=True, capture_output=True, text=True).stdout == ""
+
+
+@pytest.mark.parametrize("command", ["top", "watch", "logs"])
+def test_looking_at_a_cluster_needs_little(command: str) -> None:
+    """They are installed without torch, and their help is there at once."""
+    run = f"from tunesmith.cli.main import main\ntry: main([{command!r}, '--help'])\nexcept SystemExit: pass"
+    code = f"import sys\n{run}\nprint('kubernetes' in sys.modules, 'pydantic' in sys.modules)"
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert output.endswith("False False\n")
+    needed = ("log_source", "logs", "board", "table", "evaluation", "story", "follow", "utilization")
+    code = f"import sys, {', '.join(f'tunesmith.cluster.{name}' for name in needed)}; print(sorted(sys.modules))"
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert not {"torch", "transformers", "ray", "numpy"} & set(output.replace("'", "").replace(",", "").split())

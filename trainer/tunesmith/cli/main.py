@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from tunesmith import __version__
-from tunesmith.api.load import InputError
+from tunesmith.api.problem import InputError
 
 COMMANDS = {
     "run": "train and evaluate here what a file describes",
@@ -22,6 +22,9 @@ COMMANDS = {
     "report": "the page of a run, or a comparison of several",
     "adapters": "combine adapters, or merge one into its base",
     "export": "write a run's model merged, quantized or as a graph",
+    "top": "the jobs of a cluster as a live table: progress, loss, GPUs, time left",
+    "watch": "follow a job on a cluster to its end",
+    "logs": "the log of a job on a cluster",
     "train": "what a RayJob's driver runs",
     "submit": "what a RayJob's submitter runs",
 }

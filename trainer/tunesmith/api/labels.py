@@ -1,0 +1,11 @@
+"""The labels by which a job's objects are found: the operator sets them, the command line looks for them."""
+
+JOB_LABEL = "tunesmith.dev/job"
+UID_LABEL = "tunesmith.dev/job-uid"
+ATTEMPT_LABEL = "tunesmith.dev/attempt"
+"""Which attempt an object belongs to; tries of an evaluation are counted on from the attempts."""
+COMPONENT_LABEL = "tunesmith.dev/component"
+"""head, worker, submitter or evaluation."""
+PIPELINE_LABEL = "tunesmith.dev/pipeline"
+STAGE_LABEL = "tunesmith.dev/stage"
+"""sft, reward or ppo."""

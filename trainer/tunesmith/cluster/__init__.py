@@ -1,0 +1,1 @@
+"""What the command line sees of a cluster, through its API server."""
