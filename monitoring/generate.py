@@ -3,14 +3,14 @@
 import sys
 from pathlib import Path
 
-from monitoring import boards, rules
+from monitoring import boards, reference, rules
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def files() -> dict[str, str]:
     """The text of each generated file by its path from the root of the repository."""
-    return {**boards.files(), **rules.files()}
+    return {**boards.files(), **rules.files(), **reference.files()}
 
 
 def main(arguments: list[str]) -> int:

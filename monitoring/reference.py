@@ -28,10 +28,16 @@ On port 9095 of the pod of the first worker, while it trains. The chart's PodMon
 _OTHERS = """\
 ## Of others
 
-The boards also read these, where they are there: of NVIDIA's DCGM exporter `DCGM_FI_DEV_GPU_UTIL`, `DCGM_FI_DEV_FB_USED`,
-`DCGM_FI_DEV_POWER_USAGE` and `DCGM_FI_PROF_PIPE_TENSOR_ACTIVE`; of Ray `ray_node_gpus_utilization` and
-`ray_node_gram_used` instead. What they say of a pod is joined to its job by `tunesmith_job_pod_info`.
+The boards also read these, where they are there: of NVIDIA's DCGM exporter `DCGM_FI_DEV_GPU_UTIL`,
+`DCGM_FI_DEV_FB_USED`, `DCGM_FI_DEV_POWER_USAGE` and `DCGM_FI_PROF_PIPE_TENSOR_ACTIVE`; of Ray
+`ray_node_gpus_utilization` and `ray_node_gram_used` instead. What they say of a pod is joined to its job by
+`tunesmith_job_pod_info`.
 """
+
+
+def files() -> dict[str, str]:
+    """The page by its path."""
+    return {"docs/metrics-reference.md": page()}
 
 
 def page() -> str:
