@@ -13,7 +13,10 @@ _HELD = in_phase(_REQUESTED, RUNNING)
 _WAITING_GPUS = in_phase(_REQUESTED, WAITING)
 _WAITING_JOBS = f'max by ({_BY_JOB}) (tunesmith_job_phase{{{JOBS}, phase=~"{WAITING}"}})'
 _RECENT = f"avg_over_time(({UTILIZATION})[15m:1m])"
-_IDLE = f"count by ({_BY_JOB}) ({_RECENT} < 0.05)"
+_LONG = f"count_over_time(({UTILIZATION})[15m:1m]) >= 14"
+"""A job that has just begun is not idle: it loads its model."""
+_IDLE_GPUS = f"({_RECENT} < 0.05 and {_LONG})"
+_IDLE = f"count by ({_BY_JOB}) {_IDLE_GPUS}"
 _HOURS = gpu_hours("$__range", IN_NAMESPACE)
 _STAGES = f"max by ({_BY_JOB}) (max_over_time(tunesmith_job_stage_info{{{IN_NAMESPACE}}}[$__range]))"
 _FAILED = f"""
@@ -63,7 +66,7 @@ def _first() -> Row:
             ),
             number(
                 Says("Idle GPUs", "none", "GPUs held by jobs, under 5% busy for 15 minutes: any is bad.", _NO_GPUS),
-                Query(f"count({_RECENT} < 0.05) or 0 * count({UTILIZATION})"),
+                Query(f"count{_IDLE_GPUS} or 0 * count({UTILIZATION})"),
                 steps={1: ORANGE, 8: RED},
             ),
             number(

@@ -140,6 +140,12 @@ CASES = (
         phase("chat", "Training") | holds("chat", 1) | gpu("chat-1", 0, "90x360"),
         {"{}": 0},
     ),
+    Case(
+        "a job that began ten minutes ago still loads its model",
+        "Idle GPUs",
+        phase("chat", "Training") | holds("chat", 1) | gpu("chat-1", 0, "_x350 0x10"),
+        {"{}": 0},
+    ),
     Case("without metrics of GPUs nothing is said to be idle", "Idle GPUs", phase("chat", "Training"), {}),
     Case(
         "a failure long ago, a stage told by its pipeline, none of a job that succeeded",
