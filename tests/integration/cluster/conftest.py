@@ -76,7 +76,7 @@ class Running:
             return text in self.out[since:]
 
         try:
-            eventually(there, text, 20)
+            eventually(there, text, 60)
         except AssertionError:
             raise AssertionError(f"{text!r} is not in: {self.out[since:]}\n{self.err}") from None
 
@@ -88,7 +88,7 @@ class Running:
 
     def end(self) -> int:
         """Waits for its end; gives the exit code."""
-        return self._process.wait(30)
+        return self._process.wait(60)
 
     def kill(self) -> None:
         if self._process.poll() is None:

@@ -22,7 +22,7 @@ def story(out: str) -> list[str]:
 def test_a_job_is_followed_to_its_good_end(
     kube: Kube, namespace: str, operator: Operator, start: Start, gateway: Gateway
 ) -> None:
-    operator.start()
+    operator.start().wait_until_healthy()
     kube.create(fine_tune_job(NAME, namespace))
     watch = start("watch", NAME)
     watch.shows("attempt 1 runs as RayJob tune-1")
@@ -33,7 +33,7 @@ def test_a_job_is_followed_to_its_good_end(
         ray.step()
         return bool(kube.get(*JOB, NAME, namespace)["status"].get("completionTime"))
 
-    eventually(over, "the end")
+    eventually(over, "the end", 60)
     assert watch.end() == 0
     told = story(watch.out)
     assert len(told) == len(set(told)), "nothing is told twice"
@@ -52,7 +52,7 @@ def test_a_job_is_followed_to_its_good_end(
 
 
 def test_a_job_that_fails_says_why(kube: Kube, namespace: str, operator: Operator, start: Start) -> None:
-    operator.start()
+    operator.start().wait_until_healthy()
     kube.create(fine_tune_job(NAME, namespace))
     watch = start("watch", NAME)
     ray = Ray(kube, namespace, no_rows)
@@ -61,7 +61,7 @@ def test_a_job_that_fails_says_why(kube: Kube, namespace: str, operator: Operato
         ray.step()
         return bool(kube.get(*JOB, NAME, namespace).get("status", {}).get("completionTime"))
 
-    eventually(over, "the end")
+    eventually(over, "the end", 60)
     assert watch.end() == 1
     told = story(watch.out)
     assert len([line for line in told if "there are no rows" in line]) == 2, "the attempt's end, and the job's"

@@ -28,7 +28,7 @@ def failed() -> dict[str, Any]:
 def test_what_the_status_told_an_event_tells_not_again() -> None:
     story = Story()
     told = [(line.word, line.text) for line in story.status(failed(), NOW)]
-    assert told == [("InvalidInput", "no rows")]
+    assert told == [("Failed", "InvalidInput: no rows")]
     assert story.status(failed(), NOW) == []
     assert story.event(event("Failed", "InvalidInput: no rows", "Warning")) == []
     assert [line.text for line in story.event(event("PodDisrupted", "node gone", "Warning"))] == ["node gone"]

@@ -170,7 +170,7 @@ class _Watch:
         print(f"{self._body['metadata']['name']}: {text}", file=sys.stderr, flush=True)
 
     def _end(self) -> int:
-        from tunesmith.cluster.evaluation import status_table
+        from tunesmith.cluster.evaluation import status_caption, status_table
 
         if self._is_deleted:
             self._note("was deleted")
@@ -178,6 +178,7 @@ class _Watch:
         status, name = self._body["status"], self._body["metadata"]["name"]
         if status.get("evaluation"):
             self._console.print(status_table(status["evaluation"]))
+            self._console.print(status_caption(status["evaluation"]), soft_wrap=True)
         for what in ("model", "report", "folder"):
             if where := (status.get("artifacts") or {}).get(what):
                 self._console.print(f"{what}: {where}", soft_wrap=True, markup=False)

@@ -21,10 +21,7 @@ def status_table(evaluation: Mapping[str, Any]) -> Table:
     """
     metrics = evaluation["metrics"]
     compared = any("base" in metric for metric in metrics)
-    omitted = evaluation.get("omitted", 0)
-    caption = f"{evaluation['rows']:,} test rows; in brackets 95% intervals"
-    caption += f"; {omitted} more metrics are in the report" if omitted else ""
-    table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("metric", "tuned", *(("base", "tuned beside base") if compared else ())):
         table.add_column(name, no_wrap=name != "metric", overflow="fold")
     for metric in metrics:
@@ -34,6 +31,13 @@ def status_table(evaluation: Mapping[str, Any]) -> Table:
             cells += [_value(metric.get("base")), Text(verdict, _STYLES.get(verdict, "dim"))]
         table.add_row(*cells)
     return table
+
+
+def status_caption(evaluation: Mapping[str, Any]) -> str:
+    """What stands below it."""
+    omitted = evaluation.get("omitted", 0)
+    more = f"; {omitted} more metrics are in the report" if omitted else ""
+    return f"{evaluation['rows']:,} test rows; in brackets 95% intervals{more}"
 
 
 def _value(interval: Mapping[str, float] | None) -> Text:

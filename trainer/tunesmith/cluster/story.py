@@ -1,7 +1,7 @@
 """What `tunesmith watch` tells of a job or pipeline: each thing once, whether the status or an event says it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,12 +34,14 @@ class Story:
 
         Args:
             body: the job or pipeline.
-            now: the time of what has no time of its own.
+            now: the time of what is new; what was before has its own.
         """
         status = body.get("status") or {}
         first, self._seen = not self._seen, True
-        lines = [*_attempts(status), *_stages(status, now), *_conditions(status, None if first else now)]
-        return sorted(self._new(lines), key=lambda line: line.when)
+        lines = self._new([*_attempts(status), *_stages(status, now), *_conditions(status)])
+        lines.sort(key=lambda line: (line.when, line.word == "Failed"))
+        # times in a status are whole seconds, and that of a condition is its last transition's
+        return lines if first else [replace(line, when=now) for line in lines]
 
     def event(self, body: Object) -> list[Line]:
         """What an event tells that was not told yet: a line, or none."""
@@ -62,9 +64,9 @@ class Story:
         return new
 
 
-def _conditions(status: Mapping[str, Any], now: datetime | None) -> Iterator[Line]:
-    """The conditions in their operator's words; their last transition is the time of those that were there before."""
-    for each in status.get("conditions") or ():
+def _conditions(status: Mapping[str, Any]) -> Iterator[Line]:
+    """The conditions in their operator's words; the end first, since others say then what it says."""
+    for each in sorted(status.get("conditions") or (), key=lambda condition: condition["type"] != "Failed"):
         reason, kind, holds = each.get("reason", ""), each["type"], each["status"] == "True"
         if kind == "Running" and reason == "Succeeded":
             continue  # which `Trained` tells
@@ -73,7 +75,7 @@ def _conditions(status: Mapping[str, Any], now: datetime | None) -> Iterator[Lin
             word = "Failed"
         text = each.get("message", "")
         text = f"{reason}: {text}" if word == "Failed" else text
-        yield Line(now or _time(each["lastTransitionTime"]), word, text, kind == "Failed" and holds)
+        yield Line(_time(each["lastTransitionTime"]), word, text, kind == "Failed" and holds)
 
 
 def _attempts(status: Mapping[str, Any]) -> Iterator[Line]:
