@@ -13,7 +13,7 @@ _RETRIES = 2
 
 def evaluation_job(run: Run, settings: Settings) -> dict[str, Any]:
     """One pod with the resources of one worker; an eviction of it does not count as a failure."""
-    template = pod_template(run, settings, "evaluation", worker_resources(run), EVALUATE_COMMAND)
+    template = pod_template(run, settings, "evaluation", worker_resources(run), EVALUATE_COMMAND, tracks=True)
     template["spec"]["restartPolicy"] = "Never"
     evicted = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}
     return {

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tunesmith.api.cluster import RuntimeSpec
 from tunesmith.api.pod import CONFIG_DIR, METRICS_PORT, MOUNT_ROOT
 from tunesmith_operator.builders.common import labels
 from tunesmith_operator.job import Run
@@ -23,6 +22,7 @@ def pod_template(
     resources: dict[str, Any],
     command: Sequence[str] = (),
     metrics: bool = False,
+    tracks: bool = False,
 ) -> dict[str, Any]:
     """A pod template; KubeRay sets the command of Ray's own pods.
 
@@ -30,13 +30,14 @@ def pod_template(
         component: what the pod is, for its label.
         resources: of its container, as `worker_resources` or `fixed_resources` give them.
         metrics: whether it serves the trainer's metrics.
+        tracks: whether `tunesmith track` runs in it, which needs the trackers' keys.
     """
     runtime = run.job.spec.runtime
     container: dict[str, Any] = {
         "name": component,
         "image": run.image,
         "imagePullPolicy": runtime.image_pull_policy or settings.image_pull_policy,
-        "env": _environment(runtime),
+        "env": _environment(run, tracks),
         "resources": resources,
         "securityContext": _CONTAINER_SECURITY,
         "volumeMounts": _mounts(run),
@@ -94,12 +95,15 @@ _OURS = {
 }
 
 
-def _environment(runtime: RuntimeSpec) -> list[dict[str, Any]]:
+def _environment(run: Run, tracks: bool) -> list[dict[str, Any]]:
     """Ours, then the user's, who may replace ours. Theirs are taken as they are: Kubernetes would expand `$(NAME)` and
     make one `$` of two.
     """
     variables: dict[str, dict[str, Any]] = {name: {"name": name, "value": value} for name, value in _OURS.items()}
-    for variable in runtime.env:
+    tracking = run.job.spec.tracking
+    for name, key in tracking.secrets.items() if tracks and tracking is not None else ():
+        variables[name] = {"name": name, "valueFrom": {"secretKeyRef": key.to_dict()}}
+    for variable in run.job.spec.runtime.env:
         entry = variable.to_dict()
         if variable.value is not None:
             entry["value"] = variable.value.replace("$", "$$")

@@ -40,14 +40,15 @@ def ray_job(run: Run, settings: Settings) -> dict[str, Any]:
 
 
 def _cluster(run: Run, settings: Settings) -> dict[str, Any]:
-    """With one worker the head is that worker; with more it runs none."""
+    """With one worker the head is that worker; with more it runs none. The entrypoint runs on the head, and what it
+    starts: `tunesmith track`."""
     workers, trains = run.workers, not run.evaluation
     if workers == 1:
-        template = pod_template(run, settings, "head", worker_resources(run), metrics=True)
+        template = pod_template(run, settings, "head", worker_resources(run), metrics=True, tracks=True)
         template["spec"]["containers"][0]["ports"] += _HEAD_PORTS
         head = {"rayStartParams": _worker_params(run), "template": template}
     else:
-        template = pod_template(run, settings, "head", fixed_resources(settings.head))
+        template = pod_template(run, settings, "head", fixed_resources(settings.head), tracks=True)
         head = {"rayStartParams": {"num-cpus": "0", "num-gpus": "0"}, "template": template}
     group = {
         "groupName": "workers",

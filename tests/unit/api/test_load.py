@@ -1,5 +1,6 @@
 """What `tunesmith validate` says of a job file."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,3 +137,31 @@ def test_what_an_evaluation_compares_with_is_reachable_from_the_cluster(file: Ca
     assert len(load_jobs(path, "local")) == 1
     with pytest.raises(InputError, match=r"spec\.evaluation\.compareWith: should name jobs \(job://NAME\)"):
         load_jobs(path, "cluster")
+
+
+@pytest.mark.parametrize(
+    ("tracking", "message"),
+    [
+        (
+            "mlflow: {trackingUri: sqlite:///mlflow.db}",
+            "trackingUri: is a local file, which works only with `tunesmith run`; use the address of a server",
+        ),
+        (
+            "wandb: {project: sums}",
+            "apiKeySecret: is missing: mode online needs the key of the API; name a Secret, or use mode: offline",
+        ),
+    ],
+)
+def test_what_pods_cannot_track_is_fine_for_a_local_run(
+    tracking: str, message: str, file: Callable[[str], Path]
+) -> None:
+    part = tracking.split(":")[0]
+    path = file(f"{VALID}  tracking:\n    {tracking}\n")
+    assert load_jobs(path, "local")[0].spec.tracking is not None
+    with pytest.raises(InputError, match=re.escape(f"spec.tracking.{part}.{message}")):
+        load_jobs(path, "cluster")
+
+
+def test_a_pipelines_tracking_is_that_of_its_stages(file: Callable[[str], Path]) -> None:
+    jobs = load_jobs(file(f"{VALID_PIPELINE}  tracking:\n    tensorboard: {{}}\n"), "cluster")
+    assert [job.spec.tracking is not None and job.spec.tracking.tensorboard is not None for job in jobs] == [True] * 3

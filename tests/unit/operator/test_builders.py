@@ -94,6 +94,47 @@ def test_runtime_holds_for_every_pod_alike() -> None:
         assert shared["emptyDir"] == {"medium": "Memory", "sizeLimit": "8Gi"}
 
 
+TRACKING = {
+    "mlflow": {
+        "trackingUri": "https://mlflow.acme.org",
+        "usernameSecret": {"name": "mlflow", "key": "user"},
+        "passwordSecret": {"name": "mlflow", "key": "password"},
+    },
+    "wandb": {"project": "sums", "apiKeySecret": {"name": "wandb", "key": "api-key"}},
+}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_keys_of_trackers_reach_only_the_pods_that_track(workers: int) -> None:
+    made = run(scaling={"workers": workers}, tracking=TRACKING)
+    found = {}
+    for component, template in templates(made):
+        variables = {variable["name"]: variable for variable in template["spec"]["containers"][0]["env"]}
+        found[component] = {
+            name: variable["valueFrom"]["secretKeyRef"]
+            for name, variable in variables.items()
+            if "valueFrom" in variable
+        }
+    keys = {
+        "MLFLOW_TRACKING_USERNAME": {"name": "mlflow", "key": "user"},
+        "MLFLOW_TRACKING_PASSWORD": {"name": "mlflow", "key": "password"},
+        "WANDB_API_KEY": {"name": "wandb", "key": "api-key"},
+    }
+    assert found == {"head": keys, "evaluation": keys, "submitter": {}} | ({"worker": {}} if workers > 1 else {})
+
+
+def test_a_token_of_a_tracker_and_a_variable_of_the_users_own() -> None:
+    mlflow = {"trackingUri": "https://mlflow.acme.org", "tokenSecret": {"name": "mlflow", "key": "token"}}
+    runtime = {"env": [{"name": "MLFLOW_TRACKING_TOKEN", "value": "mine"}]}
+    heads = [
+        dict(templates(run(tracking={"mlflow": mlflow}, runtime=part)))["head"]["spec"]["containers"][0]["env"]
+        for part in ({}, runtime)
+    ]
+    name = {"name": "MLFLOW_TRACKING_TOKEN"}
+    assert name | {"valueFrom": {"secretKeyRef": mlflow["tokenSecret"]}} in heads[0]
+    assert name | {"value": "mine"} in heads[1]
+
+
 def expanded(value: str) -> str:
     """As the kubelet reads a value (k8s.io/kubernetes/third_party/forked/golang/expansion)."""
     return re.sub(r"\$(\$|\([^)]*\))", lambda match: "$" if match[1] == "$" else "EXPANDED", value)

@@ -18,6 +18,7 @@ from tunesmith.api.preference_rules import PREFERENCE_RULES
 from tunesmith.api.search import SearchSpec
 from tunesmith.api.source import DnsSubdomain, Location
 from tunesmith.api.status import JobStatus
+from tunesmith.api.tracking import TrackingSpec
 from tunesmith.api.training import TrainingSpec
 
 MANAGER = "tunesmith.dev/operator"
@@ -62,6 +63,8 @@ class FineTuneJobSpec(Schema):
     """Where the run's folder is kept on a cluster; its default is a setting of the operator."""
     runtime: RuntimeSpec = RuntimeSpec()
     """The pods."""
+    tracking: TrackingSpec | None = None
+    """Experiment trackers that the run is shown in."""
 
     suspend: bool = False
     """Frees the job's pods; when it is unset again, training goes on from the last checkpoint."""

@@ -18,6 +18,7 @@ from tunesmith.api.pipeline_status import PipelineStatus
 from tunesmith.api.ppo import PPOSettings
 from tunesmith.api.reward import ENDS_IN_RESPONSE, RewardSettings, Template
 from tunesmith.api.source import MODEL_SCHEMES, DnsSubdomain, Uri, check_uri, cluster_rule
+from tunesmith.api.tracking import TrackingSpec
 from tunesmith.api.training import TrainingSpec
 
 StageName = Literal["sft", "reward", "ppo"]
@@ -113,6 +114,8 @@ class RLHFPipelineSpec(Schema):
     """Where the runs' folders are kept on a cluster; its default is a setting of the operator."""
     runtime: RuntimeSpec = RuntimeSpec()
     """The pods."""
+    tracking: TrackingSpec | None = None
+    """Experiment trackers that the stages' runs are shown in."""
 
     suspend: bool = False
     """Frees the pods of the stage that runs; when it is unset again, the stage goes on from its last checkpoint."""
@@ -204,7 +207,7 @@ def stage_spec(spec: RLHFPipelineSpec, stage: StageName, models: Mapping[StageNa
         "evaluation": whole.get("evaluation") if stage == "ppo" else part.get("evaluation"),
         "scaling": part.get("scaling", whole["scaling"]),
     }
-    shared = ("storage", "runtime", "suspend", "backoff_limit", "priority_class_name")
+    shared = ("storage", "runtime", "tracking", "suspend", "backoff_limit", "priority_class_name")
     found |= {to_camel(name): whole.get(to_camel(name)) for name in shared if name in spec.model_fields_set}
     return {name: value for name, value in found.items() if value is not None}
 
