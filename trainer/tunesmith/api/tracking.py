@@ -116,11 +116,11 @@ class TrackingSpec(Schema):
     @property
     def secrets(self) -> dict[str, KeyRef]:
         """The keys of Secrets, by the environment variables that the trackers' libraries read them from."""
-        mlflow, wandb = self.mlflow, self.wandb
-        found = {
-            "MLFLOW_TRACKING_TOKEN": mlflow and mlflow.token_secret,
-            "MLFLOW_TRACKING_USERNAME": mlflow and mlflow.username_secret,
-            "MLFLOW_TRACKING_PASSWORD": mlflow and mlflow.password_secret,
-            "WANDB_API_KEY": wandb and wandb.api_key_secret,
-        }
+        found: dict[str, KeyRef | None] = {}
+        if self.mlflow is not None:
+            found["MLFLOW_TRACKING_TOKEN"] = self.mlflow.token_secret
+            found["MLFLOW_TRACKING_USERNAME"] = self.mlflow.username_secret
+            found["MLFLOW_TRACKING_PASSWORD"] = self.mlflow.password_secret
+        if self.wandb is not None:
+            found["WANDB_API_KEY"] = self.wandb.api_key_secret
         return {name: key for name, key in found.items() if key is not None}

@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -45,14 +46,17 @@ def main(arguments: argparse.Namespace) -> int:
     quiet_libraries()
     from tunesmith.launch.folder import open_folder
     from tunesmith.report.write import leave_report
+    from tunesmith.tracking.beside import tracked
 
     folder = RunFolder(arguments.folder)
     job = job_of(folder)
     resolver = Resolver(mounts=dict(arguments.mount), base=arguments.relative_to, runs=folder.root.absolute().parent)
     console = Console(highlight=False)
-    with open_folder(folder, job):
+    say = partial(console.print, soft_wrap=True, markup=False)
+    with open_folder(folder, job), tracked(job, folder, say) as track:
         outcome = evaluate_with_progress(job, folder, resolver, console, arguments.allow_metrics)
         page = leave_report(folder, console.print)
+        track(outcome)
     if outcome.evaluation is not None:
         show_evaluation(folder, console)
         console.print(f"rows: {folder.evaluation / 'rows.jsonl'}")
@@ -144,6 +148,7 @@ def evaluate_in_pod(
     from tunesmith.evaluation.work import Here
     from tunesmith.launch.folder import FolderInUseError, open_folder
     from tunesmith.report.write import leave_report, with_report
+    from tunesmith.tracking.beside import tracked
     from tunesmith.training.failures import outcome_of
 
     attempt = 1
@@ -152,9 +157,13 @@ def evaluate_in_pod(
         log_in_pod(job.metadata.namespace, job.metadata.name, run.attempt)
         attempt, folder = run.attempt, pod_folder(run, mount_root)
         resolver = Resolver(folders=run.runs, in_pod=True, mount_root=mount_root)
-        with open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S):
+        with (
+            open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S),
+            tracked(job, folder, logging.info) as track,
+        ):
             outcome = evaluate_job(job, folder, resolver, log_tenths(), attempt, Here(), run.metric_modules)
             outcome = with_report(outcome, leave_report(folder))
+            track(outcome)
         outcome = with_addresses(outcome, run, folder)
     except FolderInUseError as error:  # says nothing of the model
         logging.error("%s", error)
@@ -179,15 +188,20 @@ def evaluate_on_ray(config: Path = Path(CONFIG_DIR), mount_root: Path = Path(MOU
     from tunesmith.evaluation.workers import evaluate_on_cluster
     from tunesmith.launch.folder import FolderInUseError, open_folder, write_outcome
     from tunesmith.report.write import leave_report, with_report
+    from tunesmith.tracking.beside import tracked
     from tunesmith.training.failures import outcome_of
 
     folder = pod_folder(run, mount_root)
     resolver = Resolver(folders=run.runs, in_pod=True, mount_root=mount_root)
     try:
-        with open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S):
+        with (
+            open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S),
+            tracked(job, folder, logging.info) as track,
+        ):
             folder.evaluation_outcome.unlink(missing_ok=True)
             outcome = evaluate_on_cluster(job, folder, resolver, run.attempt, run.metric_modules)
             outcome = with_report(outcome, leave_report(folder))
+            track(outcome)
     except FolderInUseError as error:  # its folder is not this run's to write to
         logging.error("%s", error)
         return 1

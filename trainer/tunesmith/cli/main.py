@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "evaluate a run's model on its test set",
     "review": "let people rate answers, blinded, and see what their ratings show",
     "report": "the page of a run, or a comparison of several",
+    "track": "send a run to the trackers of its spec.tracking",
     "adapters": "combine adapters, or merge one into its base",
     "export": "write a run's model merged, quantized or as a graph",
     "top": "the jobs of a cluster as a live table: progress, loss, GPUs, time left",

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,12 +149,17 @@ def run_job(
     from tunesmith.launch.run import train_here
     from tunesmith.report.write import leave_report
     from tunesmith.sources import Resolver
+    from tunesmith.tracking.beside import tracked
     from tunesmith.training.coach import read_findings
 
     console.rule(f"{job.metadata.name}", align="left")
     show_ignored(job, ("storage", "runtime", "notifications"), console)
+    if job.spec.tracking is not None and job.spec.tracking.secrets:
+        variables = ", ".join(job.spec.tracking.secrets)
+        console.print(f"Secrets of spec.tracking: ignored here; set {variables} yourself", style="dim", soft_wrap=True)
     resolver = Resolver(mounts=dict(arguments.mount), base=arguments.filename.parent, runs=arguments.runs)
-    with open_folder(folder, job, arguments.fresh and not kept):
+    say = partial(console.print, soft_wrap=True, markup=False)
+    with open_folder(folder, job, arguments.fresh and not kept), tracked(job, folder, say) as track:
         outcome = read_result(folder.result)
         if not job.spec.trains:
             outcome = Outcome(reason="Succeeded")  # there is nothing to be done before the evaluation
@@ -176,8 +182,10 @@ def run_job(
                 show_evaluation(folder, console)
             if evaluated.reason != "Succeeded":
                 leave_report(folder, console.print)
+                track(evaluated)
                 return evaluated
         page = leave_report(folder, console.print)
+        track(outcome)
     if page is not None:
         console.print(f"report: {page}", soft_wrap=True)
     if outcome.reason == "Succeeded":

@@ -33,6 +33,7 @@ def main(arguments: argparse.Namespace) -> int:
     from tunesmith.launch.workers import Placement, run_attempt
     from tunesmith.report.write import leave_report, with_report
     from tunesmith.sources import Resolver
+    from tunesmith.tracking.beside import tracked
     from tunesmith.training.assignment import Assignment
     from tunesmith.training.failures import outcome_of
 
@@ -42,7 +43,11 @@ def main(arguments: argparse.Namespace) -> int:
     resolver = Resolver(in_pod=True, mount_root=arguments.mount_root)
     assignment = Assignment(job, folder, resolver, run.attempt, run.overrides, METRICS_PORT, json_logs=True)
     try:
-        with open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S), stop_on_signals(folder):
+        with (
+            open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S),
+            stop_on_signals(folder),
+            tracked(job, folder, logging.info) as track,
+        ):
             placement = Placement(own_process=False, address="auto")
             if job.spec.search is not None:
                 outcome = in_thread(lambda: run_search(assignment, placement, logging.info))
@@ -50,6 +55,7 @@ def main(arguments: argparse.Namespace) -> int:
                 outcome = in_thread(lambda: run_attempt(assignment, placement))
             write_result(folder, outcome)
             outcome = with_report(outcome, leave_report(folder))
+            track(outcome)
     except FolderInUseError as error:  # its folder is not this run's to write to
         logging.error("%s", error)
         return 1
