@@ -146,10 +146,10 @@ def test_mlflow_has_every_figure_of_every_step_once(server: Server, killed_and_r
     columns = {name for record in records for name in record} - {"step", "time"}
     assert columns >= {*REPEATED, "validation/loss", "tokens_per_second", "peak_memory_bytes"}
     for name in columns:
-        ours = {r["step"]: r[name] for r in records if name in r and (name in REPEATED or r["step"] > 6)}
+        first = 0 if name in REPEATED else 6  # the sixth step was done again, and took another time
+        ours = {record["step"]: record[name] for record in records if name in record and record["step"] > first}
         theirs = server.column(run.folder, name)
-        assert {step: theirs[step] for step in ours} == ours, name
-        assert len(theirs) == sum(name in record for record in records), name
+        assert {step: value for step, value in theirs.items() if step > first} == ours, name
     assert list(server.column(run.folder, "loss")) == list(range(1, len(records) + 1))
 
 
