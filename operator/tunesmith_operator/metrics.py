@@ -62,6 +62,9 @@ RESYNC = _gauge("resync_timestamp_seconds")
 # A counter that appears with its first event begins at 1, and an increase does not see that event.
 for _reason in get_args(Reason):
     RETRIES.labels(_reason)
+    ATTEMPT_SECONDS.labels(_reason)
+for _phase in ("Succeeded", "Failed"):
+    JOB_SECONDS.labels(_phase)
 for _kind in OWNERS:
     for _result in ("done", "failed"):
         RECONCILES.labels(_kind.name, _result)
