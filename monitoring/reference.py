@@ -28,10 +28,17 @@ On port 9095 of the pod of the first worker, while it trains. The chart's PodMon
 _OTHERS = """\
 ## Of others
 
-The boards also read these, where they are there: of NVIDIA's DCGM exporter `DCGM_FI_DEV_GPU_UTIL`,
-`DCGM_FI_DEV_FB_USED`, `DCGM_FI_DEV_POWER_USAGE` and `DCGM_FI_PROF_PIPE_TENSOR_ACTIVE`; of Ray
-`ray_node_gpus_utilization` and `ray_node_gram_used` instead. What they say of a pod is joined to its job by
-`tunesmith_job_pod_info`.
+The boards and the rules also read these, where they are there:
+
+- of NVIDIA's DCGM exporter `DCGM_FI_DEV_GPU_UTIL`, `DCGM_FI_DEV_FB_USED`, `DCGM_FI_DEV_POWER_USAGE` and
+  `DCGM_FI_PROF_PIPE_TENSOR_ACTIVE`;
+- of Ray, instead, `ray_node_gpus_utilization` and `ray_node_gram_used`;
+- of the kubelet `container_network_receive_bytes_total` and `container_network_transmit_bytes_total`, or of Ray
+  `ray_node_network_receive_speed` and `ray_node_network_send_speed`;
+- of the kubelet `kubelet_volume_stats_available_bytes` and `kubelet_volume_stats_capacity_bytes`;
+- of kube-state-metrics `kube_pod_container_status_restarts_total`.
+
+What they say of a pod is joined to its job by `tunesmith_job_pod_info`.
 """
 
 

@@ -81,6 +81,8 @@ def _values(
     for condition in status.get("conditions", ()):
         if condition["type"] == "Failed" and condition["status"] == "True":
             yield "failure", (condition["reason"],), 1
+    if "percentage" in status:  # a pipeline's, over its stages
+        yield "progress_ratio", (), status["percentage"] / 100
     if (progress := status.get("progress")) is not None:
         yield "progress_ratio", (), progress.get("percentage", 0) / 100
         for name, field in (("steps", "step"), ("steps_planned", "totalSteps")):

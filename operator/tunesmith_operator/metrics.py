@@ -2,13 +2,15 @@
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from tunesmith import __version__
+from tunesmith.api.outcome import Reason
+from tunesmith_operator.kinds import OWNERS
 from tunesmith_operator.series import BY_NAME
 from tunesmith_operator.store import Key
 
@@ -56,6 +58,16 @@ REPAIRS = _counter("watch_repairs")
 WATCH_EVENT = _gauge("watch_last_event_timestamp_seconds")
 NOTIFICATIONS = _counter("notifications")
 RESYNC = _gauge("resync_timestamp_seconds")
+
+# A counter that appears with its first event begins at 1, and an increase does not see that event.
+for _reason in get_args(Reason):
+    RETRIES.labels(_reason)
+    ATTEMPT_SECONDS.labels(_reason)
+for _phase in ("Succeeded", "Failed"):
+    JOB_SECONDS.labels(_phase)
+for _kind in OWNERS:
+    for _result in ("done", "failed"):
+        RECONCILES.labels(_kind.name, _result)
 _gauge("info").labels(__version__).set(1)
 
 

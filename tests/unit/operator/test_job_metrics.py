@@ -128,3 +128,6 @@ def test_a_pipeline_has_a_phase_and_no_gpus_of_its_own() -> None:
     metrics = JobMetrics(lambda: [world.body], lambda _: {}, lambda _: {}, lambda: world.now, kept_seconds=3600)
     names = {sample.name for family in metrics.collect() for sample in family.samples}
     assert names == {"tunesmith_job_phase"}
+    world.body["status"] = {"phase": "Reward", "percentage": 40}
+    values = {sample.name: sample.value for family in metrics.collect() for sample in family.samples}
+    assert values == {"tunesmith_job_phase": 1, "tunesmith_job_progress_ratio": 0.4}
