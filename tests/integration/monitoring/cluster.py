@@ -39,15 +39,17 @@ class Cluster:
         play: Play,
         ports: Mapping[str, int],
         minute: float,
+        interval: str = "1s",
     ) -> None:
         """
         Args:
             play: what happens.
             ports: of the metrics of the real runs, by name.
             minute: how many seconds a minute of the play takes.
+            interval: between two scrapes.
         """
         self.kube, self.prometheus = kube, prometheus
-        self._play, self._ports, self._minute = play, ports, minute
+        self._play, self._ports, self._minute, self._interval = play, ports, minute, interval
         self._chart = render({"settings": {"namespaces": list(NAMESPACES)}, "podMonitors": {"enabled": True}}, SYSTEM)
         self._operator = operator
         self._rays = {namespace: Ray(kube, namespace) for namespace in NAMESPACES}
@@ -91,7 +93,7 @@ class Cluster:
                     self._evaluate(ray, pod)
         pods = [pod for namespace in (*NAMESPACES, SYSTEM) for pod in self.kube.list("v1", "Pod", namespace)]
         monitors = of_kind(self._chart, "PodMonitor")
-        self.prometheus.scrape([*jobs_of(monitors, pods, "1s"), *self._exporters], self._rules)
+        self.prometheus.scrape([*jobs_of(monitors, pods, self._interval), *self._exporters], self._rules)
 
     def close(self) -> None:
         """Ends what serves."""
@@ -211,7 +213,7 @@ class Cluster:
         address = self._new_address()
         self._network.enter_context(served(address, port, source))
         target = {"targets": [f"{address}:{port}"], "labels": dict(labels)}
-        each = {"job_name": name, "scrape_interval": "1s", "honor_labels": honor, "static_configs": [target]}
+        each = {"job_name": name, "scrape_interval": self._interval, "honor_labels": honor, "static_configs": [target]}
         self._exporters.append(each)
 
     def _dcgm(self, node: str, _: str) -> str:

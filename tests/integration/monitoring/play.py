@@ -136,13 +136,13 @@ def short() -> Play:
 
 
 def long() -> Play:
-    """Twelve minutes of ordinary life, for pictures."""
+    """Twelve minutes of ordinary life, or longer ones, for pictures."""
     scenes = (
         Scene(_job("sums", _ASSISTANTS, 4)),
         Scene(_job("captions", _SEARCH, 2)),
+        Scene(_job("embeddings", _SEARCH, 4)),
         Scene(_pipeline("helpful", _ASSISTANTS), 0.5),
         Scene(_job("titles", _ASSISTANTS, 1), 1),
-        Scene(_job("embeddings", _SEARCH, 4), 1.5),
         Scene(_job("ranker", _SEARCH, 2), 2),
         Scene(_queued(_job("night", _ASSISTANTS, 4)), 2.5),
         Scene(_job("drafts", _SEARCH, 1), 3),
@@ -153,7 +153,7 @@ def long() -> Play:
         Scene(_job("quotes", _ASSISTANTS, 1), 8),
     )
     parts = {
-        "sums": Part(training=SUPERVISED, busy=0.93),
+        "sums": Part(training=SUPERVISED, busy=0.88),
         "captions": Part((Attempt("Succeeded", 4),), node=NODES[1], busy=0.85),
         "helpful-sft": Part((Attempt("Succeeded", 1.5),), busy=0.9),
         "helpful-reward": Part((Attempt("Succeeded", 3),), training=REWARD, busy=0.75),

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from tests.model.jobs import job_of, write_rows
+from tests.model.jobs import ROWS, job_of, write_rows
 from tests.model.policies import policy_job
 from tests.model.preferences import reward_job, write_pairs
 from tests.model.processes import context, train
@@ -26,25 +26,28 @@ _ENDLESS = 1_000_000
 
 
 @contextmanager
-def running_trainings(folder: Path, steps: int = _ENDLESS, **training: Any) -> Iterator[dict[str, int]]:
+def running_trainings(
+    folder: Path, steps: int = _ENDLESS, examples: int = ROWS, **training: Any
+) -> Iterator[dict[str, int]]:
     """Runs one of each; gives the port of each one's metrics once all have finished a step.
 
     Args:
         folder: of their data and runs.
         steps: how many each makes.
+        examples: how many rows there are to learn from.
         training: more of spec.training.
     """
     rows, pairs = folder / "rows.jsonl", folder / "pairs.jsonl"
-    write_rows(rows)
+    write_rows(rows, examples)
     write_pairs(pairs)
     base = RunFolder(folder / "base")
-    outcomes = train(job_of(rows), base)
+    outcomes = train(job_of(rows, epochs=None, maxSteps=12), base)
     assert [outcome.reason for outcome in outcomes] == ["Succeeded"], outcomes
     often = {"checkpoint": {"everySteps": 20, "keep": 2}, "epochs": None, "maxSteps": steps} | training
     jobs = {
         SUPERVISED: job_of(rows, **often),
         REWARD: reward_job(pairs, base.model, **often),
-        PPO: policy_job(rows, base.model, **often),
+        PPO: policy_job(rows, base.model, method={"full": {}}, **often | {"learningRate": 5e-4}),
     }
     ports = dict(zip(jobs, free_ports(len(jobs)), strict=True))
     processes = [
