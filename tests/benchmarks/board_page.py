@@ -35,6 +35,7 @@ class Page:
         self.text(self._width - MARGIN - 6, 26, f"{begin} to {end} UTC", size=9, color=FAINT, ha="right")
 
     def frame(self, box: Box, face: str = "white", edge: str = EDGE) -> None:
+        """A filled box; without an edge its corners are sharp."""
         x, y, width, height = box
         style = "square,pad=0" if edge == "none" else "round,pad=0,rounding_size=3"
         patch = FancyBboxPatch(
@@ -51,10 +52,12 @@ class Page:
         self._figure.add_artist(patch)
 
     def rule(self, x: float, y: float, width: float) -> None:
+        """A thin line from the left to the right."""
         line = Line2D([x, x + width], [self._height - y] * 2, color="#eaeef2", linewidth=0.8, transform=self._pixels())
         self._figure.add_artist(line)
 
     def text(self, x: float, y: float, text: str, *, size: float, **more: Any) -> None:
+        """Words at a place: the left end of their base line, unless told otherwise."""
         self._figure.text(
             x,
             self._height - y,
@@ -67,7 +70,8 @@ class Page:
     def _pixels(self) -> Any:
         return mpl.transforms.Affine2D().scale(1 / DPI) + self._figure.dpi_scale_trans
 
-    def axes(self, box: tuple[float, float, float, float]) -> Axes:
+    def axes(self, box: Box) -> Axes:
+        """Room for a plot."""
         x, y, width, height = box
         place = (x / self._width, 1 - (y + height) / self._height, width / self._width, height / self._height)
         axes = self._figure.add_axes(place, facecolor="none")
@@ -90,14 +94,14 @@ class Page:
         """Names below a panel in lines from the left; returns their height, of three lines at most."""
         lines, x = 1, 0.0
         places = []
-        for number, name in enumerate(names):
+        for name in names:
             wide = 26 + 5.3 * len(name)
             if x and x + wide > box[2]:
                 lines, x = lines + 1, 0.0
-            places.append((x, lines, number, name))
+            places.append((x, lines, name))
             x += wide
         most = min(lines, 3)
-        for left, line, number, name in places:
+        for left, line, name in places:
             if line <= most:
                 y = box[1] + box[3] - 13 * (most - line) - 2
                 self.frame((box[0] + left, y - 5, 10, 3), face=tone_of(name, names), edge="none")
@@ -105,6 +109,7 @@ class Page:
         return 13.0 * most + 2
 
     def words(self, box: Box, text: str) -> None:
+        """A sentence in the middle of a box."""
         room = max(10, int(box[2] / 5.2))
         words, lines = text.split(), [""]
         for word in words:

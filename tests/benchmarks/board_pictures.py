@@ -80,9 +80,9 @@ def play(folder: Path, seconds: float) -> None:
 
 
 def _slow(seconds: float) -> dict[str, Any]:
-    """Runs that take about as long as the play, and do not see a row too often."""
+    """Runs that outlast the play, and do not see a row too often."""
     often = {"everySteps": 100, "keep": 2}
-    return {"steps": round(12 * seconds), "examples": 4000, "learningRate": 4e-4, "checkpoint": often}
+    return {"steps": round(40 * seconds), "examples": 4000, "batchSize": 48, "learningRate": 5e-4, "checkpoint": often}
 
 
 def ask(board: Board, prometheus: Prometheus, began: float, end: float) -> dict[int, dict[str, list[Line]]]:

@@ -26,6 +26,15 @@ UNSEEN = {
 """Series that need not be there, and why."""
 QUIET = {"TunesmithApiErrors": "the API server refuses nothing"}
 """Alerts of which not even the figures need be there, and why."""
+COUNTED = {
+    "Operator A": 1,
+    "Failed A": 2,  # drafts and gated
+    "Waiting A": 2,  # large and night
+    "Idle GPUs A": 4,  # of embeddings
+    "GPUs A": 14,  # held: 4 of sums, 2 of helpful and of polite, 4 of embeddings, 2 of ranker
+    "GPUs B": 12,  # asked for: 8 of large, 4 of night
+}
+"""What the first line of the board of the fleet says of the play."""
 FIRING = {
     ("TunesmithGpuIdle", "embeddings"),
     ("TunesmithJobStuckStarting", "large"),
@@ -85,6 +94,15 @@ def test_every_query_of_every_panel_returns_data(seen: Seen) -> None:
         f"tunesmith-{name}" for name in ("fleet", "job", "operator", "rlhf")
     ]
     assert unanswered(seen, seen.boards) - EMPTY.keys() == set()
+
+
+def test_the_board_of_the_fleet_counts_right(seen: Seen) -> None:
+    fleet = [board for board in seen.boards if board.body["uid"] == "tunesmith-fleet"]
+    seen_lately = {
+        f"{name} {ref}": answer(seen, expr, now)[-1].figures for name, ref, expr, now in queries(seen, fleet)
+    }
+    wrong = {name for name, value in COUNTED.items() if value not in seen_lately[f"Tunesmith / Fleet: {name}"]}
+    assert wrong == set()
 
 
 def test_a_misspelt_metric_is_found(seen: Seen) -> None:

@@ -47,7 +47,7 @@ def running_trainings(
     jobs = {
         SUPERVISED: job_of(rows, **often),
         REWARD: reward_job(pairs, base.model, **often),
-        PPO: policy_job(rows, base.model, method={"full": {}}, **often | {"learningRate": 5e-4}),
+        PPO: policy_job(rows, base.model, method={"full": {}}, **often),
     }
     ports = dict(zip(jobs, free_ports(len(jobs)), strict=True))
     processes = [
