@@ -56,6 +56,7 @@ class Running:
         command = [sys.executable, "-m", "tunesmith.cli.main", *arguments]
         if terminal:  # of util-linux: gives the program a terminal, and writes down what it shows there
             command = ["script", "--quiet", "--return", "--command", " ".join(command), "/dev/null"]
+            command = ["env", "--default-signal=INT", *command]  # what a shell starts in the background ignores Ctrl-C
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=out, stderr=err, env=environment, text=True
