@@ -1,6 +1,6 @@
 """`python -m tests.benchmarks.board_pictures [--output docs/images] [--data FOLDER]`: the pictures of docs/boards.md.
 
-Plays seventeen minutes of a small platform (tests/integration/monitoring): a real API server, operator and Prometheus,
+Plays seven minutes of a small platform (tests/integration/monitoring): a real API server, operator and Prometheus,
 real runs of tiny models; what GPUs, network and nodes do is played. Then it asks what each panel of each board asks,
 and draws the answers. With --data the play is kept, and where one is kept already it is drawn again.
 """
@@ -26,7 +26,7 @@ from tests.integration.monitoring.trainings import running_trainings
 from tests.integration.test_chart import of_kind, render
 from tests.tools.build import build
 
-SECONDS = 17 * 60.0
+SECONDS = 7 * 60.0
 STEPS = 240
 """Points of a line."""
 _SPAN = "span.json"
