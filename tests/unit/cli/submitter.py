@@ -149,6 +149,7 @@ class Submitter:
         """Waits for the end; gives the exit code and the log's lines without Ray's own."""
         out, err = process.communicate(timeout=120)
         sys.stderr.write(out + err)
+        assert "WebSocket" not in err, "Ray's client says what it has to say in lines as the others"
         messages = map(_message, out.splitlines())
         return process.returncode, [message for message in messages if message.startswith("step")]
 

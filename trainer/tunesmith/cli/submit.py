@@ -121,6 +121,9 @@ def main(arguments: argparse.Namespace) -> int:
     run = RunConfig.model_validate_json((arguments.config_dir / RUN_FILE).read_bytes())
     namespace, job = run_of(run.folder)
     log_as_json({"namespace": namespace, "job": job, "attempt": run.attempt}, sys.stdout)
+    rays_own = logging.getLogger("ray")
+    rays_own.handlers.clear()  # it writes text
+    rays_own.propagate = True
     outcome = submit(address, submission_id, run, pod_folder(run, arguments.mount_root))
     if outcome is None:
         return 1
