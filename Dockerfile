@@ -14,7 +14,7 @@ WORKDIR /requirements
 COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
     [open(f'{name}.txt', 'w').write('\n'.join(sum((project['optional-dependencies'][extra] for extra in extras), \
-     project['dependencies']))) for name, extras in {'operator': ['operator'], 'train': ['train', 'harness', 'tracking']}.items()]"
+     project['dependencies']))) for name, extras in {'operator': ['operator', 'tracing'], 'train': ['train', 'harness', 'tracking', 'tracing']}.items()]"
 
 FROM base AS wheel
 RUN pip install "setuptools>=80"

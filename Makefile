@@ -14,7 +14,7 @@ install: .venv/.installed ## Install everything into .venv, pinned by constraint
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(bin)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[operator,train,cluster,harness,tracking,export,dev]'
+	$(bin)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[operator,train,cluster,harness,tracing,tracking,export,dev]'
 	@touch $@
 
 demo: install ## Train, tune and evaluate two small models here, in a few minutes

@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import kopf
 
+from tunesmith.api.spans import span
 from tunesmith_operator import metrics
 from tunesmith_operator.kinds import Kind
 
@@ -139,19 +140,21 @@ class Client:
                 headers["Content-Type"] = MERGE_PATCH if verb == "patch" else "application/json"
             method = {"list": "get", "create": "post"}.get(verb, verb)
             url = self._info.server.rstrip("/") + path
-            async with self._session.request(method, url, data=data, headers=headers, params=query) as answer:
-                metrics.API_REQUESTS.labels(verb, str(answer.status)).inc()
-                content = await answer.read()
-                if answer.ok:
-                    result: dict[str, Any] = json.loads(content)
-                    return result
-                last = attempt == _TRIES_WHEN_BUSY
-                if answer.status == 401 and attempt == 1:
-                    self._info = login()
-                elif answer.status == 429 and not last:
-                    await asyncio.sleep(min(10.0, float(answer.headers.get("Retry-After", "1"))))
-                else:
-                    raise _error(answer.status, content)
+            with span(f"API {verb}", {"http.request.method": method.upper(), "url.path": path}) as note:
+                async with self._session.request(method, url, data=data, headers=headers, params=query) as answer:
+                    metrics.API_REQUESTS.labels(verb, str(answer.status)).inc()
+                    note({"http.response.status_code": answer.status})
+                    content = await answer.read()
+            if answer.ok:
+                result: dict[str, Any] = json.loads(content)
+                return result
+            last = attempt == _TRIES_WHEN_BUSY
+            if answer.status == 401 and attempt == 1:
+                self._info = login()
+            elif answer.status == 429 and not last:
+                await asyncio.sleep(min(10.0, float(answer.headers.get("Retry-After", "1"))))
+            else:
+                raise _error(answer.status, content)
         raise AssertionError("unreachable: the last try returns or raises")
 
 

@@ -12,11 +12,13 @@ import aiohttp
 
 from tunesmith.api.notification import NotificationStatus
 from tunesmith.api.pipeline_status import PipelineStatus
+from tunesmith.api.spans import span, tell
 from tunesmith.api.status import JobStatus
 from tunesmith_operator import metrics
 from tunesmith_operator.client import ApiError, Client
 from tunesmith_operator.courier import Courier
 from tunesmith_operator.events import event_body
+from tunesmith_operator.job_spans import ended
 from tunesmith_operator.kinds import BY_NAME, CONFIG_MAPS, EVALUATION_JOBS, EVENTS, PIPELINES, PODS, RAY_JOBS, Kind
 from tunesmith_operator.merge import merge_patch
 from tunesmith_operator.observed import Object, Observed, Refusal
@@ -28,6 +30,7 @@ from tunesmith_operator.reconcile.plan import Event, Plan, SpecPatch
 from tunesmith_operator.references import References
 from tunesmith_operator.settings import Settings
 from tunesmith_operator.store import Key, Store, controller
+from tunesmith_operator.trace_ids import owner_span
 from tunesmith_operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -67,8 +70,15 @@ class Controller:
             key = await self._queue.get()
             again_in: float | None = None
             try:
-                with metrics.RECONCILE_SECONDS.labels(key.kind).time():
-                    again_in = await self._look_after(key)
+                body = self._store.owner(key)
+                about = {"k8s.namespace.name": key.namespace, "tunesmith.job": key.name, "tunesmith.kind": key.kind}
+                link = owner_span(body) if body is not None else None
+                with (
+                    metrics.RECONCILE_SECONDS.labels(key.kind).time(),
+                    span("reconcile", about | {"tunesmith.result": "failed"}, link) as note,
+                ):
+                    again_in = await self._look_after(key, body)
+                    note({"tunesmith.result": "done"})
                 self._failures.pop(key, None)
                 metrics.RECONCILES.labels(key.kind, "done").inc()
             except Exception as error:  # whatever it is, the others go on, and this one is tried again
@@ -81,8 +91,7 @@ class Controller:
             finally:
                 self._queue.done(key, again_in)
 
-    async def _look_after(self, key: Key) -> float | None:
-        body = self._store.owner(key)
+    async def _look_after(self, key: Key, body: Object | None) -> float | None:
         if body is None:
             self._progress.follow(key, ())
             self._courier.follow(key, ())
@@ -198,6 +207,8 @@ class Controller:
         }
         kind = BY_NAME[key.kind]
         self._take(key, kind, await self._client.patch_status(kind, key.namespace, key.name, patch))
+        for finished in ended(body, before, status):
+            tell(finished)
         if isinstance(status, JobStatus):
             _measure(JobStatus.model_validate(before), status)
         former = before.get("notifications") or []

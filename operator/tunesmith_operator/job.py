@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from tunesmith.api.job import IMMUTABLE_FIELDS, FineTuneJobSpec
 from tunesmith.api.outcome import Overrides
+from tunesmith.api.pod import Tracing
 from tunesmith.api.source import Location
 from tunesmith_operator.names import QUEUE_LABEL, child_name, digest
 from tunesmith_operator.observed import Model, Object
@@ -65,6 +66,8 @@ class Run:
     """The run folders of the jobs that the evaluation compares with, by their name."""
     metric_modules: tuple[str, ...] = ()
     """Where own metrics may come from."""
+    tracing: Tracing | None = None
+    """Where its spans go, and what they are part of."""
     evaluation: int = 0
     """Which try of the evaluation this is, counted from 1; 0 for an attempt."""
 

@@ -17,9 +17,12 @@ from typing import Any
 import aiohttp
 import kopf
 from prometheus_client import REGISTRY, disable_created_metrics
+from pydantic import ValidationError
 
 from tunesmith.api.log_lines import log_as_json
+from tunesmith.api.pod import Tracing
 from tunesmith.api.quantity import parse_quantity
+from tunesmith.api.spans import OPERATOR, sending_spans
 from tunesmith_operator.client import Client, RateLimit
 from tunesmith_operator.controller import Controller
 from tunesmith_operator.courier import Courier, receivers_session
@@ -50,7 +53,8 @@ def main() -> None:
     disable_created_metrics()  # type: ignore[no-untyped-call]
     failed = True
     try:
-        asyncio.new_event_loop().run_until_complete(run(settings))
+        with sending_spans(_tracing(settings), OPERATOR, {}):
+            asyncio.new_event_loop().run_until_complete(run(settings))
         failed = False
     except KubeRayArrivedError as arrived:
         logging.warning("%s", arrived)
@@ -71,9 +75,17 @@ def parse_settings(arguments: Sequence[str] | None, environment: Mapping[str, st
         parser.add_argument(flag, type=_converter(setting), default=environment.get(variable), help=variable)
     given = vars(parser.parse_args(arguments))
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    try:
+        _tracing(settings)
+    except ValidationError:
+        parser.error(f"--tracing-endpoint is {settings.tracing_endpoint!r}; it is a URL such as http://collector:4318")
     if settings.log_format not in ("json", "text"):
         parser.error(f"--log-format is {settings.log_format!r}; json and text are there")
     return settings
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    return Tracing(endpoint=settings.tracing_endpoint) if settings.tracing_endpoint else None
 
 
 def _converter(setting: Field[Any]) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 
+from tunesmith.api.spans import span
 from tunesmith_operator import metrics
 from tunesmith_operator.client import METADATA_ONLY, ApiError, Client
 from tunesmith_operator.kinds import RAY_JOBS, WATCHED, Kind
@@ -40,9 +41,10 @@ class Resync:
 
     async def fill(self) -> None:
         """Takes everything in; nothing may be decided before."""
-        for kind in WATCHED:
-            async for body in self._list(kind):
-                self._store.put(kind, body)
+        with span("resync"):
+            for kind in WATCHED:
+                async for body in self._list(kind):
+                    self._store.put(kind, body)
         self._note_done()
 
     async def compare_for_ever(self) -> None:
@@ -53,7 +55,8 @@ class Resync:
             missing = self._kuberay_missing
             delay = self._settings.recheck_seconds if missing else self._settings.resync_seconds
             try:
-                await self._compare()
+                with span("resync"):
+                    await self._compare()
             except (ApiError, aiohttp.ClientError, TimeoutError) as error:
                 log.warning("the comparison with the API server failed: %s", error)
 

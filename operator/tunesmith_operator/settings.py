@@ -62,5 +62,7 @@ class Settings:
     """How long after its end a job still has metrics of its own."""
     log_format: str = "json"
     """`json`, a line an object, or `text`."""
+    tracing_endpoint: str = ""
+    """The OTLP/HTTP receiver that the operator and the pods of jobs send spans to; none without it."""
     port: int = 8080
     """Port of /metrics and /healthz."""

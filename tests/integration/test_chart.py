@@ -96,6 +96,7 @@ def test_helm_lint_finds_nothing(values: Object) -> None:
         pytest.param({"docsBase": "x'\"y"}, "docsBase", id="an address that is none"),
         pytest.param({"dashboards": {"gpuHourPrice": "2 USD"}}, "gpuHourPrice", id="a price that is none"),
         pytest.param({"dashboards": {"currency": '"}'}}, "currency", id="a currency that is none"),
+        pytest.param({"tracing": {"endpoint": "collector:4317"}}, "endpoint", id="an endpoint that is no URL"),
         pytest.param({"evaluation": {"metricModules": ["a b"]}}, "metricModules", id="a module that is none"),
         pytest.param(
             {"settings": {"notificationHosts": ["https://example.com/path"]}}, "notificationHosts", id="no host"
@@ -198,6 +199,11 @@ def test_webhooks_are_a_mounted_secret_that_may_be_missing() -> None:
     (volume,) = (each for each in pod["volumes"] if each["name"] == "webhooks")
     assert volume["secret"] == {"secretName": "webhooks", "optional": True}
     assert settings.notification_hosts == ("hooks.example.com", "*.example.org", "http://events.monitoring.svc:8080")
+
+
+def test_the_operator_gets_the_endpoint_of_the_traces() -> None:
+    variables = environment(render({"tracing": {"endpoint": "http://collector:4318"}}))
+    assert parse_settings([], variables).tracing_endpoint == "http://collector:4318"
 
 
 def test_large_numbers_stay_whole() -> None:

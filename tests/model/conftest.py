@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.collector import Collector, collecting
 from tests.model.jobs import job_of, write_rows
 from tests.model.plants import watch_strategy
 from tests.model.processes import Plant, train
@@ -34,6 +35,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """Somebody who takes spans."""
+    with collecting() as collector:
+        yield collector
 
 
 @dataclass(frozen=True)

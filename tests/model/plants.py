@@ -65,6 +65,21 @@ def nan_gradient_in_step(step: int, times: int) -> None:
     _in_step(step, spoil)
 
 
+def defect_in_step(step: int, message: str, **environment: str) -> None:
+    """A step fails as no program should; the process has these variables."""
+    os.environ |= environment
+
+    def fail(loss: Tensor) -> Tensor:
+        raise RuntimeError(message)
+
+    _in_step(step, fail)
+
+
+def with_environment(**environment: str) -> None:
+    """The process has these variables."""
+    os.environ |= environment
+
+
 def memory_for(tokens: int) -> None:
     """The device runs out of memory for a larger micro-batch."""
 

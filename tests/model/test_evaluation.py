@@ -12,11 +12,12 @@ from torch.nn.functional import log_softmax
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from tests.collector import Collector
 from tunesmith.api.identity import identity_fields
 from tunesmith.api.job import FineTuneJob
 from tunesmith.api.model import NewModel
 from tunesmith.api.outcome import Interval, Outcome
-from tunesmith.api.pod import JOB_FILE, RUN_FILE, RunConfig, RunFolder
+from tunesmith.api.pod import JOB_FILE, RUN_FILE, RunConfig, RunFolder, Tracing
 from tunesmith.cli.evaluate import evaluate_in_pod
 from tunesmith.cli.main import main
 from tunesmith.data.examples import FIXED
@@ -358,20 +359,24 @@ def test_a_model_with_broken_weights_has_diverged(tokenizer: Tokenizer, tmp_path
 
 
 def test_a_pod_and_a_person_get_the_same_figures(
-    tokenizer: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tokenizer: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str], collector: Collector
 ) -> None:
     address, mounts, log = "pvc://runs/team/add-12345678", tmp_path / "mnt", tmp_path / "termination-log"
     folder = RunFolder(mounts / "pvc" / "runs" / "team" / "add-12345678")
     save(wild_model("llama", tokenizer), tokenizer, folder.model)
     job = make_job(tmp_path, ROWS)
     (tmp_path / JOB_FILE).write_text(job.model_dump_json(exclude_none=True, exclude={"status"}))
-    (tmp_path / RUN_FILE).write_text(RunConfig(attempt=2, folder=address).model_dump_json())
+    tracing = Tracing(endpoint=collector.endpoint, traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01")
+    (tmp_path / RUN_FILE).write_text(RunConfig(attempt=2, folder=address, tracing=tracing).model_dump_json())
     assert evaluate_in_pod(config=tmp_path, mount_root=mounts, termination_log=log) == 0
     outcome = Outcome.model_validate_json(log.read_text())
     assert (outcome.reason, outcome.attempt) == ("Succeeded", 2)
     assert (outcome.artifacts.folder, outcome.artifacts.model) == (address, f"{address}/model")
     assert outcome.artifacts.report == f"{address}/report.html"
     assert len(log.read_bytes()) <= 4096
+    evaluation = collector.one("evaluation")
+    assert (evaluation.trace, evaluation.parent) == ("ab" * 16, "cd" * 8)
+    assert {span.attributes["tunesmith.model"] for span in collector.named("model evaluation")} >= {"tuned"}
 
     assert json.loads(folder.config.read_text())["fields"] == identity_fields(job.spec)
     capsys.readouterr()

@@ -14,10 +14,12 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from tests.collector import Collector
 from tests.model.conftest import Run
 from tests.model.jobs import body_of, job_of
 from tests.model.processes import train
 from tunesmith.api.pod import RunFolder
+from tunesmith.api.spans import ENDPOINT_VARIABLE
 from tunesmith.launch.folder import read_result
 
 STEPS = 80
@@ -39,12 +41,15 @@ def workers_of(driver: int) -> list[psutil.Process]:
 
 
 @pytest.mark.timeout(900)
-def test_a_worker_is_lost_and_the_run_goes_on_from_the_last_checkpoint(rows: Path, tmp_path: Path) -> None:
+def test_a_worker_is_lost_and_the_run_goes_on_from_the_last_checkpoint(
+    rows: Path, tmp_path: Path, collector: Collector
+) -> None:
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(body_of(rows, scaling={"workers": 2}, **CHANGES)))
     run = Run(RunFolder(tmp_path / "runs" / "sums"))
     command = [str(Path(sys.executable).with_name("tunesmith")), "run", "-f", "job.yaml"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=tmp_path, text=True, env=os.environ | {"COLUMNS": "120"}, **pipes) as process:  # type: ignore[call-overload]
+    given = os.environ | {"COLUMNS": "120", ENDPOINT_VARIABLE: collector.endpoint}
+    with subprocess.Popen(command, cwd=tmp_path, text=True, env=given, **pipes) as process:  # type: ignore[call-overload]
         await_that(lambda: run.folder.metrics.exists() and len(run.losses()) > 12, process)
         at_loss = len(run.losses())
         _, lost = workers_of(process.pid)
@@ -68,4 +73,9 @@ def test_a_worker_is_lost_and_the_run_goes_on_from_the_last_checkpoint(rows: Pat
     assert "to train on" in output
     assert f"{STEPS}/{STEPS}" in output
     assert "tokens/s" in output
+    attempt, whole = collector.one("attempt"), collector.one("job")
+    training = collector.named("training")[-1]
+    assert attempt.parent == whole.id
+    assert (training.trace, training.parent) == (whole.trace, attempt.id), "it came from a worker's process"
+    assert training.attributes["tunesmith.first_step"] == int(again)
     assert errors == "", "nothing of what Ray and the libraries say to each other"

@@ -33,16 +33,22 @@ def at_step(step: int) -> None:
     _about["step"] = step
 
 
-def log_to_folder(folder: RunFolder, rank: int) -> None:
-    """Adds a worker's log to the run's folder; a crash of native code leaves its traceback there too."""
+def step_now() -> int | None:
+    """The optimizer step that lines are about."""
+    step: int | None = _about.get("step")
+    return step
+
+
+def log_to_file(file: Path) -> None:
+    """Adds a log to the run's folder; a crash of native code leaves its traceback there too."""
     logger = logging.getLogger("tunesmith")
     logger.setLevel(logging.INFO)
     for handler in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
         logger.removeHandler(handler)
         handler.close()
     _about.pop("step", None)
-    folder.logs.mkdir(parents=True, exist_ok=True)
-    to_file = logging.FileHandler(worker_log(folder, rank))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    to_file = logging.FileHandler(file)
     to_file.setFormatter(logging.Formatter(LOG_FORMAT))
     logger.addHandler(to_file)
     assert to_file.stream is not None
@@ -54,10 +60,15 @@ def worker_log(folder: RunFolder, rank: int) -> Path:
     return folder.logs / f"worker-{rank}.log"
 
 
+def evaluation_log(folder: RunFolder) -> Path:
+    """The log of the evaluation."""
+    return folder.logs / "evaluation.log"
+
+
 def tail(file: Path, environment: Mapping[str, str] = os.environ) -> str | None:
     """The last whole lines of a log, LOG_TAIL_LIMIT bytes at most; None where there are none.
 
-    Values of environment variables whose names say that they are secret are masked.
+    Secrets are masked.
     """
     try:
         with file.open("rb") as lines:
@@ -65,9 +76,7 @@ def tail(file: Path, environment: Mapping[str, str] = os.environ) -> str | None:
             text = lines.read().decode(errors="replace").strip()
     except OSError:
         return None
-    for name, value in environment.items():
-        if _SECRET.search(name) and len(value) >= _SHORTEST_SECRET:
-            text = text.replace(value, "***")
+    text = masked(text, environment)
     kept, left = list[str](), LOG_TAIL_LIMIT
     for line in reversed(text.split("\n")):
         left -= len(line.encode()) + 1
@@ -75,6 +84,14 @@ def tail(file: Path, environment: Mapping[str, str] = os.environ) -> str | None:
             break
         kept.insert(0, line)
     return "\n".join(kept).encode()[-LOG_TAIL_LIMIT:].decode(errors="ignore") or None
+
+
+def masked(text: str, environment: Mapping[str, str] = os.environ) -> str:
+    """A text without the values of environment variables whose names say that they are secret."""
+    for name, value in environment.items():
+        if _SECRET.search(name) and len(value) >= _SHORTEST_SECRET:
+            text = text.replace(value, "***")
+    return text
 
 
 def last_tail(folder: RunFolder) -> str | None:

@@ -57,5 +57,6 @@ def _run_file(run: Run) -> str:
         phase="evaluate" if run.evaluation else "train",
         runs={name: folder.source for name, folder in run.runs.items()},
         metric_modules=list(run.metric_modules),
+        tracing=run.tracing,
     )
     return config.model_dump_json(exclude_none=True)

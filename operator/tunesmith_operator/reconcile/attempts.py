@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from tunesmith.api.identity import identity_hash
-from tunesmith.api.outcome import Artifacts, Outcome, Overrides
+from tunesmith.api.outcome import LOG_TAIL_LIMIT, Artifacts, Outcome, Overrides
 from tunesmith.api.status import Attempt, Progress
 from tunesmith_operator.builders.config import config_map
 from tunesmith_operator.builders.rayjob import ray_job
@@ -53,7 +53,7 @@ def conclude(job: Job, seen: Observed, decision: Decision, settings: Settings) -
             "message": end.message or None,
             "counted": not succeeded and (retry is None or retry.counts),
             "active_seconds": round(_active_seconds(job, attempt, seen)),
-            "log_tail": end.outcome.log_tail if end.outcome is not None else None,
+            "log_tail": _tail(end.outcome),
         }
     )
     _forget_old_tails(decision.attempts)
@@ -67,6 +67,12 @@ def conclude(job: Job, seen: Observed, decision: Decision, settings: Settings) -
             decision.tell("CurveShows", finding, warning=True, key=f"{attempt.number}-{finding.partition(':')[0]}")
         return
     _failed(end, attempt, job, decision, "" if retry is None else retry.explanation)
+
+
+def _tail(outcome: Outcome | None) -> str | None:
+    """An image of somebody's may leave more than the status takes."""
+    left = outcome.log_tail if outcome is not None else None
+    return left[-LOG_TAIL_LIMIT:] if left is not None else None
 
 
 def _forget_old_tails(attempts: list[Attempt]) -> None:

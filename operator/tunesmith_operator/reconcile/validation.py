@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tunesmith.api.outcome import Overrides
-from tunesmith.api.pod import cluster_run_path
+from tunesmith.api.pod import Tracing, cluster_run_path
 from tunesmith.api.source import Location
 from tunesmith_operator.job import Job, Run
 from tunesmith_operator.observed import ConfigMap, Model, Object, Observed, Reference
 from tunesmith_operator.reconcile.decision import Decision
 from tunesmith_operator.settings import Settings
+from tunesmith_operator.trace_ids import attempt_span, owner_span
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,11 @@ def plan_run(
         return next((obstacle for obstacle in obstacles if obstacle.final), obstacles[0])
     models = {job.spec.model_sources[place]: each for place, each in found.items() if isinstance(each, Model)}
     runs = {name: each for name, each in compared.items() if isinstance(each, Model)}
-    return Run(job, number, overrides, folder, models, image, runs, settings.metric_modules, evaluation)
+    tracing = None
+    if settings.tracing_endpoint:
+        within = owner_span(seen.body) if evaluation else attempt_span(seen.body, number)
+        tracing = Tracing(endpoint=settings.tracing_endpoint, traceparent=within)
+    return Run(job, number, overrides, folder, models, image, runs, settings.metric_modules, tracing, evaluation)
 
 
 def _foreign_metric(job: Job, settings: Settings) -> Obstacle | None:

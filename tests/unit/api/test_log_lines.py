@@ -54,14 +54,21 @@ def test_an_exception_stays_in_its_line(logger: logging.Logger) -> None:
 
 def test_the_whole_process_logs_so() -> None:
     program = """
-import logging, warnings
+import logging, threading, warnings
 from tunesmith.api.log_lines import log_as_json
 logging.basicConfig()  # somebody was faster
 log_as_json({"job": "tune"})
 logging.getLogger("another.library").info("hello")
 warnings.warn("old", FutureWarning)
+thread = threading.Thread(target=lambda: {}["missing"], name="beside")
+thread.start()
+thread.join()
+raise ValueError("no\\nway")
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    hello, old = map(json.loads, done.stderr.splitlines())
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    hello, old, thread, end = map(json.loads, done.stderr.splitlines())
     assert (hello["logger"], hello["message"], hello["job"]) == ("another.library", "hello", "tune")
+    assert (thread["message"], thread["exception"].splitlines()[-1]) == ("thread beside ends", "KeyError: 'missing'")
+    assert (end["level"], end["exception"].splitlines()[-2:]) == ("CRITICAL", ["ValueError: no", "way"])
     assert (old["logger"], old["message"]) == ("py.warnings", "FutureWarning: old")

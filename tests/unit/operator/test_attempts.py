@@ -338,3 +338,5 @@ def test_a_failed_attempt_keeps_the_end_of_its_log() -> None:
         world.trains().looks().tells("InternalError", log_tail=f"line {number}").releases().looks().later(600).looks()
     kept = [attempt.log_tail for attempt in world.status.attempts]
     assert kept == [None, None, "line 2", "line 3", "line 4", None], "a status has room for the last few"
+    world.trains().looks().tells("InternalError", log_tail=f"{'x' * 3000}end").looks()
+    assert world.status.attempts[5].log_tail == f"{'x' * 1021}end", "somebody's own image left more"

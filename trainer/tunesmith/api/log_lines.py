@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -40,9 +41,13 @@ class JsonLines(logging.Formatter):
 
 
 def log_as_json(about: Mapping[str, Any] | None = None, stream: TextIO | None = None) -> None:
-    """Has the whole process log so from now on, warnings included."""
+    """Has the whole process log so from now on, warnings and uncaught exceptions included."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines(about))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}"
+    sys.excepthook = lambda *error: logging.critical("the process ends", exc_info=error)
+    threading.excepthook = lambda hook: logging.critical(
+        "thread %s ends", hook.thread and hook.thread.name, exc_info=hook.exc_value
+    )

@@ -1,7 +1,9 @@
 """What operator and trainer agree on inside a pod: where things are mounted, and the files that say what to do."""
 
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from tunesmith.api.base import Record
 from tunesmith.api.outcome import Overrides
@@ -28,6 +30,15 @@ EVALUATE_COMMAND = ("tunesmith", "evaluate", "--pod")
 """The evaluation container's command."""
 
 
+class Tracing(Record):
+    """Where spans go, and whose they are."""
+
+    endpoint: Annotated[str, Field(pattern="^https?://.*[^/]$")]
+    """An OTLP/HTTP receiver, without the path /v1/traces."""
+    traceparent: str | None = None
+    """The span that they are part of (W3C Trace Context); without it they begin a trace."""
+
+
 class RunConfig(Record):
     """What a pod must know beyond the job."""
 
@@ -43,6 +54,8 @@ class RunConfig(Record):
     """The modules that own metrics (evaluation.own) may come from, each with what is below it."""
     phase: Literal["train", "evaluate"] = "train"
     """What a RayJob's submitter runs on Ray: TRAIN_COMMAND or EVALUATE_ON_RAY_COMMAND."""
+    tracing: Tracing | None = None
+    """Where the pods send spans; without it to where OTEL_EXPORTER_OTLP_ENDPOINT says, if it does."""
 
 
 def cluster_run_path(namespace: str, name: str, uid: str) -> str:

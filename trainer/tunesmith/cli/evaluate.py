@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -16,9 +17,10 @@ from tunesmith.api.load import InputError, Problem
 from tunesmith.api.log_lines import log_as_json
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import CONFIG_DIR, MOUNT_ROOT, TERMINATION_LOG, RunFolder
+from tunesmith.api.spans import TRAINER, about_run, sending_spans, tracing_of
 from tunesmith.cli.mounts import add_mount_argument
 from tunesmith.cli.terminal import EXIT_CODES, quiet_libraries
-from tunesmith.cli.train import PREDECESSOR_PATIENCE_S, pod_folder, read_config, with_addresses
+from tunesmith.cli.train import PREDECESSOR_PATIENCE_S, pod_folder, read_config, spans_of_pod, with_addresses
 from tunesmith.run_log import log_in_pod
 from tunesmith.sources import Resolver
 
@@ -53,7 +55,12 @@ def main(arguments: argparse.Namespace) -> int:
     resolver = Resolver(mounts=dict(arguments.mount), base=arguments.relative_to, runs=folder.root.absolute().parent)
     console = Console(highlight=False)
     say = partial(console.print, soft_wrap=True, markup=False)
-    with open_folder(folder, job), tracked(job, folder, say) as track:
+    about = about_run(None, job.metadata.name)
+    with (
+        open_folder(folder, job),
+        sending_spans(tracing_of(os.environ), TRAINER, about),
+        tracked(job, folder, say) as track,
+    ):
         outcome = evaluate_with_progress(job, folder, resolver, console, arguments.allow_metrics)
         page = leave_report(folder, console.print)
         track(outcome)
@@ -159,6 +166,7 @@ def evaluate_in_pod(
         resolver = Resolver(folders=run.runs, in_pod=True, mount_root=mount_root)
         with (
             open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S),
+            spans_of_pod(job, run),
             tracked(job, folder, logging.info) as track,
         ):
             outcome = evaluate_job(job, folder, resolver, log_tenths(), attempt, Here(), run.metric_modules)
@@ -196,6 +204,7 @@ def evaluate_on_ray(config: Path = Path(CONFIG_DIR), mount_root: Path = Path(MOU
     try:
         with (
             open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S),
+            spans_of_pod(job, run),
             tracked(job, folder, logging.info) as track,
         ):
             folder.evaluation_outcome.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """`tunesmith run`: trains and evaluates here what a file describes, one job after the other."""
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -14,6 +15,7 @@ from tunesmith.api.load import InputError, Problem, Resource, jobs_of, load_reso
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pipeline import RLHFPipeline
 from tunesmith.api.pod import RunFolder
+from tunesmith.api.spans import TRAINER, about_run, sending_spans, span, tracing_of
 from tunesmith.cli.evaluate import add_metrics_argument, evaluate_with_progress, show_evaluation
 from tunesmith.cli.mounts import add_mount_argument
 from tunesmith.cli.terminal import EXIT_CODES, quiet_libraries
@@ -54,9 +56,12 @@ def main(arguments: argparse.Namespace) -> int:
     pipelines = [each for each in resources if isinstance(each, RLHFPipeline)]
     for pipeline in pipelines:
         show_ignored(pipeline, ("notifications",), console)  # its stages say the rest
+    tracing = tracing_of(os.environ)
     for job in jobs:
         name = job.metadata.name
-        outcome = run_job(job, folders[name], arguments, console, name in kept)
+        with sending_spans(tracing, TRAINER, about_run(None, name)), span("job", {"tunesmith.job": name}) as note:
+            outcome = run_job(job, folders[name], arguments, console, name in kept)
+            note({"tunesmith.reason": outcome.reason})
         for pipeline in pipelines:
             if name in (stage.metadata.name for stage in jobs_of(pipeline)):
                 report_pipeline(pipeline, folders, arguments.runs, console)

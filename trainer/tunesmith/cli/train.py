@@ -3,6 +3,8 @@
 import argparse
 import json
 import logging
+import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tunesmith.api.job import FineTuneJob
@@ -10,6 +12,7 @@ from tunesmith.api.load import InputError, Problem
 from tunesmith.api.outcome import Artifacts, Outcome
 from tunesmith.api.pod import CONFIG_DIR, JOB_FILE, METRICS_PORT, MOUNT_ROOT, RUN_FILE, RunConfig, RunFolder
 from tunesmith.api.source import Location
+from tunesmith.api.spans import TRAINER, about_run, sending_spans, tracing_of
 from tunesmith.run_log import log_in_pod
 
 PREDECESSOR_PATIENCE_S = 120.0
@@ -45,6 +48,7 @@ def main(arguments: argparse.Namespace) -> int:
     try:
         with (
             open_folder(folder, job, patience_s=PREDECESSOR_PATIENCE_S),
+            spans_of_pod(job, run),
             stop_on_signals(folder),
             tracked(job, folder, logging.info) as track,
         ):
@@ -79,6 +83,12 @@ def read_config(folder: Path) -> tuple[FineTuneJob, RunConfig]:
     except (OSError, ValueError) as error:
         raise InputError(Problem(f"is not what the operator mounts: {error}", file=str(folder))) from None
     return job, run
+
+
+def spans_of_pod(job: FineTuneJob, run: RunConfig) -> AbstractContextManager[None]:
+    """Where the operator says, else the pod's environment."""
+    about = about_run(job.metadata.namespace, job.metadata.name, run.attempt)
+    return sending_spans(run.tracing or tracing_of(os.environ), TRAINER, about)
 
 
 def pod_folder(run: RunConfig, mount_root: Path) -> RunFolder:

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Callable
 
+log = logging.getLogger(__name__)
+
 
 def log_tenths() -> Callable[[str, int, int], None]:
     """A progress callback for a log: a line at each tenth of the way."""
@@ -12,6 +14,6 @@ def log_tenths() -> Callable[[str, int, int], None]:
         tenth = 10 * done // total
         if tenth > told.get(what, -1):
             told[what] = tenth
-            logging.info("%s: %d of %d", what, done, total)
+            log.info("%s: %d of %d", what, done, total)
 
     return tell

@@ -15,6 +15,7 @@ from tunesmith.api.load import InputError, Problem
 from tunesmith.api.outcome import Artifacts, Outcome
 from tunesmith.api.pod import RunFolder
 from tunesmith.api.quantity import parse_quantity
+from tunesmith.api.spans import span
 from tunesmith.data.rows import read_rows
 from tunesmith.evaluation.alone import as_if_trained
 from tunesmith.evaluation.assemble import make_report
@@ -39,6 +40,7 @@ from tunesmith.evaluation.wordings import Wording, lines_of, prompts_report
 from tunesmith.evaluation.work import Crew, Here, RowsFailedError
 from tunesmith.models.load import ModelLocation, load_tokenizer, locate
 from tunesmith.models.reward import Centring
+from tunesmith.run_log import evaluation_log, log_to_file
 from tunesmith.sources import Resolver
 from tunesmith.training.failures import outcome_of
 
@@ -68,7 +70,8 @@ def evaluate_job(
         raised.
     """
     try:
-        with closing(crew or _crew(job)) as somebody:
+        log_to_file(evaluation_log(folder))
+        with span("evaluation"), closing(crew or _crew(job)) as somebody:
             report = _evaluate(job, folder, resolver, progress, somebody, metric_modules)
     except Exception as error:  # any failure becomes an Outcome; a defect's traceback goes to the log
         return _failure(error, attempt)
@@ -138,10 +141,12 @@ def _evaluate(
     score = partial(
         measure, open_outputs=open_outputs, test=test, variants=variants, tasks=tasks, spec=spec, progress=progress
     )
-    tuned = score(tuned_candidate(location, address, spec))
+    with span("model evaluation", {"tunesmith.model": "tuned"}):
+        tuned = score(tuned_candidate(location, address, spec))
     base = None
     if evaluation.compare_with_base:
-        base = score(base_candidate(spec, resolver, tokenizer, location), drawn=tuned.scores.drawn)
+        with span("model evaluation", {"tunesmith.model": "base"}):
+            base = score(base_candidate(spec, resolver, tokenizer, location), drawn=tuned.scores.drawn)
     crew.release()  # what judges answers needs the memory
     both = [tuned.scores, *([base.scores] if base else [])]
     compare_answers(both, test, spec, scorers, resolver, open_outputs, tokenizer, progress)

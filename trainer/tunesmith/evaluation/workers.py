@@ -12,7 +12,8 @@ import torch
 from tunesmith.api.job import FineTuneJob, FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
 from tunesmith.api.outcome import Outcome, Reason
-from tunesmith.api.pod import RunFolder
+from tunesmith.api.pod import RunFolder, Tracing
+from tunesmith.api.spans import TRAINER, about_run, sending_spans, tracing_here
 from tunesmith.evaluation.work import Here, Keep, RowsFailedError, Source, Work
 from tunesmith.launch.workers import join_ray
 from tunesmith.run_log import log_in_pod
@@ -207,7 +208,7 @@ def evaluate_on_cluster(
     join_ray("auto", 0)
     score: Any = ray.remote(num_cpus=_SCORING_CPUS, max_retries=_TRIES)(_evaluate_with_workers)
     try:
-        left = score.remote(job.to_dict(), str(folder.root), resolver, attempt, metric_modules)
+        left = score.remote(job.to_dict(), str(folder.root), resolver, attempt, metric_modules, tracing_here())
         return Outcome.model_validate(ray.get(left))
     except ray.exceptions.RayError as error:
         message = str(error).strip().splitlines()[0]
@@ -215,7 +216,12 @@ def evaluate_on_cluster(
 
 
 def _evaluate_with_workers(
-    job: dict[str, Any], folder: str, resolver: Resolver, attempt: int, metric_modules: Sequence[str]
+    job: dict[str, Any],
+    folder: str,
+    resolver: Resolver,
+    attempt: int,
+    metric_modules: Sequence[str],
+    tracing: Tracing | None,
 ) -> dict[str, Any]:
     from pathlib import Path
 
@@ -226,6 +232,6 @@ def _evaluate_with_workers(
     log_in_pod(parsed.metadata.namespace, parsed.metadata.name, attempt)
     assert parsed.spec.evaluation is not None
     crew = Workers.of_cluster(parsed.spec, parsed.spec.evaluation.workers)
-    return evaluate_job(
-        parsed, RunFolder(Path(folder)), resolver, log_tenths(), attempt, crew, metric_modules
-    ).to_dict()
+    run = RunFolder(Path(folder))
+    with sending_spans(tracing, TRAINER, about_run(parsed.metadata.namespace, parsed.metadata.name, attempt)):
+        return evaluate_job(parsed, run, resolver, log_tenths(), attempt, crew, metric_modules).to_dict()

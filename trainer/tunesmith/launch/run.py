@@ -4,12 +4,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import replace
 from types import FrameType
 
 from tunesmith.api.job import FineTuneJob
 from tunesmith.api.outcome import Outcome, next_attempt
 from tunesmith.api.pod import RunFolder
+from tunesmith.api.spans import span
 from tunesmith.launch.folder import write_result
 from tunesmith.launch.workers import Placement, run_attempt
 from tunesmith.sources import Resolver
@@ -51,7 +53,9 @@ def run_attempts(
     """
     spec, failures = assignment.job.spec, 0
     while True:
-        outcome = run_attempt(assignment, placement)
+        with span("attempt", {"tunesmith.attempt": assignment.attempt}) as note:
+            outcome = run_attempt(assignment, placement)
+            note({"tunesmith.reason": outcome.reason})
         write_result(assignment.folder, outcome)
         retry = next_attempt(outcome.reason, assignment.overrides, spec.training.micro_batch_size)
         if retry is None or outcome.reason not in worth_retrying or failures >= spec.backoff_limit:
@@ -72,7 +76,7 @@ def in_thread(work: Callable[[], Outcome]) -> Outcome:
         except BaseException as error:  # handed to the caller, below
             errors.append(error)
 
-    thread = threading.Thread(target=body, name="training")
+    thread = threading.Thread(target=copy_context().run, args=(body,), name="training")
     thread.start()
     while thread.is_alive():
         thread.join(0.2)

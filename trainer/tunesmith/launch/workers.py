@@ -9,6 +9,7 @@ from typing import Any
 
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import RunFolder
+from tunesmith.api.spans import tracing_here
 from tunesmith.run_log import last_tail
 from tunesmith.training.assignment import Assignment, worker_threads
 
@@ -78,9 +79,9 @@ def run_attempt(assignment: Assignment, placement: Placement) -> Outcome:
 
 
 def anywhere(assignment: Assignment) -> Assignment:
-    """The assignment with absolute paths: Ray starts workers in a working directory of its own."""
-    folder = RunFolder(assignment.folder.root.absolute())
-    return replace(assignment, folder=folder, resolver=assignment.resolver.absolute())
+    """The assignment as other processes can have it: Ray starts workers in a working directory of its own."""
+    folder, tracing = RunFolder(assignment.folder.root.absolute()), tracing_here() or assignment.tracing
+    return replace(assignment, folder=folder, resolver=assignment.resolver.absolute(), tracing=tracing)
 
 
 def _start_worker(config: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.api.job import FineTuneJob, FineTuneJobSpec
 from tunesmith.api.outcome import Outcome, Overrides
-from tunesmith.api.pod import RunFolder
+from tunesmith.api.pod import RunFolder, Tracing
 from tunesmith.api.quantity import parse_quantity
 from tunesmith.sources import Resolver
 
@@ -29,6 +29,8 @@ class Assignment:
     """Where to serve /metrics and /progress; nowhere by default."""
     json_logs: bool = False
     """Whether the process logs JSON lines, as in a pod; the run's folder has text in any case."""
+    tracing: Tracing | None = None
+    """Where its spans go."""
     probe: "Callable[[Trainer, Position], Outcome] | None" = None
     """What to do, with everything in place, instead of training."""
 

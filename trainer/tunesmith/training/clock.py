@@ -8,12 +8,18 @@ is so whenever the loop has read a loss: what is queued after that, the optimize
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
 
+from tunesmith.api.spans import span
+from tunesmith.run_log import step_now
+
 Phase = Literal["data", "forward", "backward", "optimizer", "validation", "checkpoint", "answer", "score", "other"]
+
+_SPANS = ("validation", "checkpoint")
+"""Phases that are spans of a trace, too: seldom and long, and the host waits for them."""
 
 
 class StepClock:
@@ -40,7 +46,8 @@ class StepClock:
             return
         self._begin(name)
         try:
-            yield
+            with span(name, {"tunesmith.step": step_now() or 0}) if name in _SPANS else nullcontext():
+                yield
         finally:
             self._begin("other")
 

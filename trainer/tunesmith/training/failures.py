@@ -7,6 +7,7 @@ import torch
 
 from tunesmith.api.load import InputError
 from tunesmith.api.outcome import Outcome, Reason
+from tunesmith.run_log import masked
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def outcome_of(error: BaseException, attempt: int) -> Outcome:
         return Outcome(reason="WorkerLost", message=MESSAGES["WorkerLost"], attempt=attempt)
     log.error("unexpected failure", exc_info=error)
     reason = str(error).strip().splitlines()
-    message = f"{type(error).__name__}: {reason[0] if reason else ''}".rstrip(": ")
+    message = masked(f"{type(error).__name__}: {reason[0] if reason else ''}".rstrip(": "))  # it leaves the pod
     return Outcome(reason="InternalError", message=message, attempt=attempt)
 
 

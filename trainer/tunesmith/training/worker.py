@@ -17,6 +17,7 @@ from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import RunFolder
+from tunesmith.api.spans import TRAINER, about_run, sending_spans, span
 from tunesmith.data.parts import RunRows
 from tunesmith.data.plan import EpochPlan
 from tunesmith.data.prepare import TrainingData, prepare_data
@@ -64,8 +65,11 @@ def run_worker(assignment: Assignment) -> Outcome:
     _start_log(assignment)
     note = assignment.folder.root / f".outcome-{assignment.attempt}-{_rank()}.json"
     note.unlink(missing_ok=True)  # of this worker before Ray Train started it again
+    tracing = assignment.tracing if _rank() == 0 else None  # the others do the same at the same time
+    meta = assignment.job.metadata
     try:
-        outcome = _train(assignment)
+        with sending_spans(tracing, TRAINER, about_run(meta.namespace, meta.name, assignment.attempt)):
+            outcome = _train(assignment)
     except Exception as error:  # any failure becomes an Outcome; a defect's traceback goes to the log
         outcome = outcome_of(error, assignment.attempt)
     if _rank() == 0:
@@ -74,6 +78,8 @@ def run_worker(assignment: Assignment) -> Outcome:
         if outcome.reason not in _SAYS_ALL:
             tail = run_log.tail(run_log.worker_log(assignment.folder, _rank()))
             outcome = outcome.model_copy(update={"log_tail": tail})
+        if outcome.reason == "InternalError" and dist.is_initialized() and dist.get_world_size() > 1:
+            outcome = outcome.model_copy(update={"message": f"worker {_rank()}: {outcome.message}"})
         try:
             note.write_text(outcome.model_dump_json(exclude_none=True), encoding="utf-8")
         except OSError:
@@ -102,7 +108,7 @@ def _start_log(assignment: Assignment) -> None:
         run_log.log_in_pod(meta.namespace, meta.name, assignment.attempt, _rank())
     else:
         logging.basicConfig(level=logging.INFO, format=run_log.LOG_FORMAT)
-    run_log.log_to_folder(assignment.folder, _rank())
+    run_log.log_to_file(run_log.worker_log(assignment.folder, _rank()))
 
 
 def _rank() -> int:
@@ -116,7 +122,8 @@ def _train(assignment: Assignment) -> Outcome:
     torch.set_num_threads(worker_threads(spec))  # after accelerate, which sets a number of its own
 
     rows = RunRows(spec, assignment.resolver)
-    with first_worker_first(accelerator) as first:  # it reads and tokenizes; the others find what it has written
+    # the first worker reads and tokenizes; the others find what it has written
+    with span("data preparation"), first_worker_first(accelerator) as first:
         tokenizer = start_tokenizer(spec, assignment.resolver, folder, rows.all_train())
         if spec.model.config is not None and first:
             tokenizer.save_pretrained(folder.tokenizer)
@@ -127,7 +134,7 @@ def _train(assignment: Assignment) -> Outcome:
     if isinstance(ended, Outcome):
         return ended
 
-    with first_worker_first(accelerator) as first:
+    with span("export"), first_worker_first(accelerator) as first:
         best = checkpoint.best_checkpoint(folder) if first else None
         if best is not None:
             export_model(spec, assignment.resolver, tokenizer, best, folder)
@@ -146,12 +153,13 @@ def _learn(
     resumed: Position | None,
 ) -> Position | Outcome:
     """Supervised training to its end, or what a probe makes of it."""
-    model = trainable_model(assignment.job.spec, assignment.resolver, tokenizer)
-    refuse_too_long(assignment.job.spec, model)
-    parameters = count_parameters(model)
-    trainer, position = _make_trainer(assignment, accelerator, model, tokenizer, data, resumed)
+    with span("model load"):
+        model = trainable_model(assignment.job.spec, assignment.resolver, tokenizer)
+        refuse_too_long(assignment.job.spec, model)
+        parameters = count_parameters(model)
+        trainer, position = _make_trainer(assignment, accelerator, model, tokenizer, data, resumed)
     describe(assignment, accelerator, trainer.model, trainer.plan, data, parameters, resumed)
-    with closing(trainer.ahead):
+    with closing(trainer.ahead), span("training", {"tunesmith.first_step": position.step}):
         return assignment.probe(trainer, position) if assignment.probe is not None else trainer.run(position)
 
 
@@ -163,10 +171,12 @@ def _learn_policy(
     resumed: Position | None,
 ) -> Position:
     """PPO to its end."""
-    trainer, position = make_policy_trainer(assignment, accelerator, tokenizer, data, resumed)
+    with span("model load"):
+        trainer, position = make_policy_trainer(assignment, accelerator, tokenizer, data, resumed)
     parameters = count_parameters(trainer.collector.roles)
     describe(assignment, accelerator, trainer.collector.engine, trainer.plan, data, parameters, resumed)
-    return trainer.run(position)
+    with span("training", {"tunesmith.first_step": position.step}):
+        return trainer.run(position)
 
 
 def _heed_stop_request(folder: RunFolder) -> None:
