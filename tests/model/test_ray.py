@@ -1,4 +1,4 @@
-"""Two workers of `tunesmith run`, started by the real Ray; one of them is lost on the way."""
+"""Two workers, started by the real Ray; one of them is lost on the way, or fails."""
 
 import os
 import re
@@ -7,20 +7,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+import ray
+import torch.distributed as dist
 import yaml
+from torch import Tensor
 
 from tests.collector import Collector
 from tests.model.conftest import Run
 from tests.model.jobs import body_of, job_of
 from tests.model.processes import train
+from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import RunFolder
 from tunesmith.api.spans import ENDPOINT_VARIABLE
-from tunesmith.launch.folder import read_result
+from tunesmith.launch.folder import open_folder, read_result
+from tunesmith.launch.workers import Placement, run_attempt
+from tunesmith.sources import Resolver
+from tunesmith.training.assignment import Assignment
+from tunesmith.training.checkpoint import Position
+from tunesmith.training.loop import Trainer
 
 STEPS = 80
 CHANGES: dict[str, Any] = {"epochs": None, "maxSteps": STEPS, "checkpoint": {"everySteps": 10, "keep": 2}}
@@ -79,3 +89,29 @@ def test_a_worker_is_lost_and_the_run_goes_on_from_the_last_checkpoint(
     assert (training.trace, training.parent) == (whole.trace, attempt.id), "it came from a worker's process"
     assert training.attributes["tunesmith.first_step"] == int(again)
     assert errors == "", "nothing of what Ray and the libraries say to each other"
+
+
+def second_fails(trainer: Trainer, position: Position) -> Outcome:
+    """The second worker fails in a step, while the first waits for its gradients."""
+
+    def fail(*arguments: Any) -> Tensor:
+        raise RuntimeError("planted")
+
+    changed = replace(trainer, objective=fail) if dist.get_rank() == 1 else trainer
+    changed.run(position)
+    raise AssertionError("unreachable: the first worker never gets these gradients")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # of Ray's own, about itself
+def test_a_worker_that_fails_ends_the_others(rows: Path, tmp_path: Path) -> None:
+    job, folder = job_of(rows, scaling={"workers": 2}), RunFolder(tmp_path / "run")
+    try:
+        with open_folder(folder, job):
+            task = Assignment(job, folder, Resolver(), probe=second_fails)
+            outcome = run_attempt(task, Placement(own_process=False))
+    finally:
+        ray.shutdown()
+    assert (outcome.reason, outcome.message) == ("InternalError", "worker 1: RuntimeError: planted")
+    assert outcome.log_tail is not None
+    assert "in fail" in outcome.log_tail
+    assert "strategy" in (folder.logs / "worker-0.log").read_text(), "the first had begun"

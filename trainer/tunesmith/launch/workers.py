@@ -28,6 +28,13 @@ _PRECEDENCE = (
     "WorkerLost",
 )
 """Which of several workers' outcomes explains the others: one that failed takes its peers along."""
+_TOGETHER = ("Succeeded", "Interrupted", "LossDiverged", "PolicyCollapsed", "WorkerLost")
+"""How all workers end at the same step, or those that outlive another one; after anything else the others wait in a
+collective operation for a worker that does not come, until its process ends."""
+
+
+class WorkerFailedError(Exception):
+    """A worker has noted in the run's folder how it failed."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +58,19 @@ def run_attempt(assignment: Assignment, placement: Placement) -> Outcome:
         logging.getLogger(name).setLevel(logging.WARNING)
     for note in assignment.folder.root.glob(".outcome-*.json"):
         note.unlink()
-    from ray.train import FailureConfig, RunConfig
+    from ray.train import FailureConfig, RunConfig, UserCallback
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
+    class GiveUp(UserCallback):
+        """Ends the attempt where a worker has failed, and would again; Ray Train by itself starts all workers anew."""
+
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            if _failed_alone(assignment):
+                raise WorkerFailedError("a worker has failed, as told above")
+
     start: Any = _start_worker  # Ray's annotation does not know yet that a worker may return a value
+    callbacks: list[Any] = [GiveUp()]  # nor this kind of callback
     trainer = TorchTrainer(
         start,
         train_loop_config={"assignment": assignment},
@@ -64,16 +79,19 @@ def run_attempt(assignment: Assignment, placement: Placement) -> Outcome:
             name=f"attempt-{assignment.attempt}",
             storage_path=str(assignment.folder.root / ".ray"),
             failure_config=FailureConfig(max_failures=LOST_WORKER_RESTARTS),
+            callbacks=callbacks,
         ),
     )
     try:
         result: Any = trainer.fit()
         outcomes = [Outcome.model_validate(result.return_value)]
     except TrainingFailedError as error:
-        log.error("Ray Train gave up: %s", error)
-        lost = why_given_up(error, assignment.attempt)
-        outcomes = [lost.model_copy(update={"log_tail": last_tail(assignment.folder)})]
-    outcomes += _notes(assignment.folder, assignment.attempt)
+        outcomes = []
+        if not _failed_alone(assignment):
+            log.error("Ray Train gave up: %s", error)
+            lost = why_given_up(error, assignment.attempt)
+            outcomes = [lost.model_copy(update={"log_tail": last_tail(assignment.folder)})]
+    outcomes += _notes(assignment)
     failed = [outcome for outcome in outcomes if outcome.reason != "Succeeded"]
     return min(failed, key=lambda outcome: _PRECEDENCE.index(outcome.reason)) if failed else outcomes[0]
 
@@ -87,7 +105,11 @@ def anywhere(assignment: Assignment) -> Assignment:
 def _start_worker(config: dict[str, Any]) -> dict[str, Any]:
     from tunesmith.training.worker import run_worker  # what it loads is the workers' alone
 
-    return run_worker(config["assignment"]).to_dict()
+    assignment: Assignment = config["assignment"]
+    outcome = run_worker(assignment)
+    if outcome.reason not in _TOGETHER and assignment.job.spec.scaling.workers > 1:
+        raise WorkerFailedError("this worker has failed, as told above")  # Ray Train then ends the others
+    return outcome.to_dict()
 
 
 def _scaling(assignment: Assignment, placement: Placement) -> Any:
@@ -122,8 +144,13 @@ def join_ray(address: str | None, cpus: int) -> None:
         )
 
 
-def _notes(folder: RunFolder, attempt: int) -> list[Outcome]:
-    return [Outcome.model_validate(json.loads(p.read_text())) for p in folder.root.glob(f".outcome-{attempt}-*.json")]
+def _notes(assignment: Assignment) -> list[Outcome]:
+    notes = assignment.folder.root.glob(f".outcome-{assignment.attempt}-*.json")
+    return [Outcome.model_validate(json.loads(note.read_text())) for note in notes]
+
+
+def _failed_alone(assignment: Assignment) -> bool:
+    return any(outcome.reason not in _TOGETHER for outcome in _notes(assignment))
 
 
 def why_given_up(error: Exception, attempt: int) -> Outcome:

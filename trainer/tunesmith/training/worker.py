@@ -52,7 +52,6 @@ from tunesmith.training.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
-
 _SAYS_ALL = ("InvalidInput", "Interrupted", "PolicyCollapsed")
 """Reasons whose message is all that there is to know."""
 
@@ -85,7 +84,7 @@ def run_worker(assignment: Assignment) -> Outcome:
         except OSError:
             log.exception("the outcome could not be noted")
         if dist.is_initialized():
-            dist.destroy_process_group()  # the others wait in a collective operation: this wakes them
+            dist.destroy_process_group()  # wakes those that wait in a barrier; launch.workers ends those in a step
     return outcome
 
 
