@@ -1,11 +1,9 @@
 """`tunesmith track`: sends a run's folder to the trackers of spec.tracking; for people afterwards, and beside a run."""
 
 import argparse
-import fcntl
 import logging
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +14,7 @@ from tunesmith.api.load import InputError, Problem
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import RunFolder
 from tunesmith.cli.evaluate import job_of
-from tunesmith.launch.folder import read_result
+from tunesmith.launch.folder import locked, read_result
 
 if TYPE_CHECKING:
     from tunesmith.tracking.follow import Follower
@@ -104,15 +102,8 @@ def _alone(folder: RunFolder) -> Iterator[None]:
     Raises:
         InputError: another one does, and does not come to its end.
     """
-    deadline = time.monotonic() + _PREDECESSOR_PATIENCE_S
     with folder.tracking_lock.open("a") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    message = "is being sent by another process already; wait for the end of the run"
-                    raise InputError(Problem(message, file=str(folder.root))) from None
-            time.sleep(0.2)
+        if not locked(lock, _PREDECESSOR_PATIENCE_S):
+            message = "is being sent by another process already; wait for the end of the run"
+            raise InputError(Problem(message, file=str(folder.root)))
         yield

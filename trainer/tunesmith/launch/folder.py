@@ -44,7 +44,9 @@ def open_folder(folder: RunFolder, job: FineTuneJob, fresh: bool = False, patien
     except OSError as error:
         raise InputError(Problem(f"cannot be written: {error.strerror}", file=str(folder.root))) from None
     with lock:
-        _lock(lock, folder, patience_s)
+        if not locked(lock, patience_s):
+            message = "is in use by another run; wait for it, or choose another --output"
+            raise FolderInUseError(Problem(message, file=str(folder.root)))
         if fresh:
             _move_aside(folder)
         _claim(folder, job)
@@ -52,17 +54,17 @@ def open_folder(folder: RunFolder, job: FineTuneJob, fresh: bool = False, patien
         yield
 
 
-def _lock(lock: TextIO, folder: RunFolder, patience_s: float) -> None:
+def locked(lock: TextIO, patience_s: float) -> bool:
+    """Locks a file until it is closed; False where another process has it for longer than `patience_s` seconds."""
     deadline = time.monotonic() + patience_s
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            return True
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                message = "is in use by another run; wait for it, or choose another --output"
-                raise FolderInUseError(Problem(message, file=str(folder.root))) from None
-        time.sleep(0.5)
+                return False
+        time.sleep(0.2)
 
 
 def _claim(folder: RunFolder, job: FineTuneJob) -> None:
