@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 import threading
 import warnings
@@ -11,6 +12,8 @@ from typing import Any, TextIO
 
 ABOUT = ("kind", "namespace", "job", "attempt", "rank", "step")
 """What a line may be about, in this order; a call of a logger gives them as `extra`."""
+
+_RAYS_WORDS = re.compile(r"^(?:\x1b\[\d+m)?(\([^()]*pid=\d+[^()]*\))(?:\x1b\[0m)? ?")
 
 
 class JsonLines(logging.Formatter):
@@ -51,3 +54,8 @@ def log_as_json(about: Mapping[str, Any] | None = None, stream: TextIO | None = 
     threading.excepthook = lambda hook: logging.critical(
         "thread %s ends", hook.thread and hook.thread.name, exc_info=hook.exc_value
     )
+
+
+def without_rays_words(line: str) -> str:
+    """A worker's line in the driver's log as it was written: Ray puts (RayTrainWorker pid=212, ip=10.1.0.7) before."""
+    return _RAYS_WORDS.sub("", line, count=1)

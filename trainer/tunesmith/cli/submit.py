@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import sys
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from tunesmith.api.load import InputError
-from tunesmith.api.log_lines import log_as_json
+from tunesmith.api.log_lines import log_as_json, without_rays_words
 from tunesmith.api.outcome import Outcome, Reason
 from tunesmith.api.pod import (
     CONFIG_DIR,
@@ -65,10 +64,6 @@ class _Dashboard(JobSubmissionClient):
         return next((job for job in jobs if job.submission_id == submission_id), None)
 
 
-_RAY_PREFIX = re.compile(r"^(?:\x1b\[[0-9;]*m)*\([^()]*\bpid=[^()]*\)(?:\x1b\[[0-9;]*m)* ?")
-"""What Ray puts before the lines of a worker in the driver's log."""
-
-
 class _Log:
     """Prints a job's log as JSON lines, each line once, over however many connections that takes.
 
@@ -97,7 +92,7 @@ class _Log:
 
 
 def _print_line(line: str) -> None:
-    bare = _RAY_PREFIX.sub("", line).rstrip()
+    bare = without_rays_words(line).rstrip()
     if bare.startswith("{") and bare.endswith("}"):
         print(bare, flush=True)
     elif bare:

@@ -1,15 +1,13 @@
 """Log lines of a run's pods, for people: the trainer writes JSON, Ray puts its own words in front."""
 
 import json
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tunesmith.api.log_lines import without_rays_words
 from tunesmith.cluster.words import clock
 
-_RAY = re.compile(r"^(?:\x1b\[\d+m)?(\([^()]*pid=\d+[^()]*\))(?:\x1b\[0m)? ?")
-"""What Ray puts in front of a worker's line in the driver's log: (RayTrainWorker pid=212, ip=10.1.0.7)."""
 _COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
@@ -50,7 +48,7 @@ class LogLine:
 
 def parse_line(text: str) -> LogLine:
     """Reads a line, with or without Ray's words in front."""
-    bare = _RAY.sub("", text, count=1)
+    bare = without_rays_words(text)
     if bare.startswith("{"):
         try:
             record = json.loads(bare)
