@@ -83,7 +83,7 @@ class Courier:
         async with slots, self._slots:
             answer = await self._post(url, delivery)
         if answer.result != "delivered":  # the rest of the URL may be a secret
-            log.warning("%s: a notification to %s failed: %s", key, host, answer.message)
+            log.warning("%s: a notification to %s failed: %s", key, host, answer.message, extra=key.about)
         return answer
 
     async def _post(self, url: str, delivery: Delivery) -> Answer:

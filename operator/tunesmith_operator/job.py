@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 from tunesmith.api.job import IMMUTABLE_FIELDS, FineTuneJobSpec
 from tunesmith.api.outcome import Overrides
@@ -128,9 +128,3 @@ def changed_fields(before: str, after: str) -> list[str]:
     """The fields in which two results of `spec_hash` differ."""
     pairs = zip(before.split(), after.split(), strict=False)
     return [f"spec.{new.partition('=')[0]}" for old, new in pairs if old != new]
-
-
-def requested_gpus(spec: Mapping[str, Any]) -> int:
-    """The GPUs of all workers, from a job's spec as data."""
-    scaling = spec.get("scaling", {})
-    return int(scaling.get("resources", {}).get("nvidia.com/gpu", 0)) * int(scaling.get("workers", 1))

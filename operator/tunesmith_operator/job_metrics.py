@@ -7,7 +7,7 @@ from typing import Any
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from tunesmith_operator.job import requested_gpus
+from tunesmith.api.gpus import requested_gpus
 from tunesmith_operator.kinds import JOBS
 from tunesmith_operator.metrics import counter_family, gauge_family
 from tunesmith_operator.names import STAGE_LABEL

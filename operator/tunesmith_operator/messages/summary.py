@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from tunesmith.api.gpus import requested_gpus
 from tunesmith.api.notification import End
 from tunesmith.api.outcome import Artifacts, EvaluationResult
 from tunesmith.api.pipeline_status import PipelineStatus, StageStatus
 from tunesmith.api.status import Attempt, JobStatus
-from tunesmith_operator.job import requested_gpus
 from tunesmith_operator.observed import Object
 
 _LONGEST_MESSAGE = 1024

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from tunesmith.api.gpus import requested_gpus
 from tunesmith.api.labels import STAGE_LABEL
 from tunesmith.cluster.client import Object
 from tunesmith.cluster.kinds import JOBS, Kind
@@ -24,7 +25,6 @@ _PHASES = (
     "Succeeded",
 )
 """In the order of the table: what runs, what waits, what has ended."""
-_GPU = "nvidia.com/gpu"
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,11 @@ def row_of(kind: Kind, body: Object) -> Row:
         loss=progress.get("loss"),
         reward=progress.get("reward"),
         tokens_per_second=progress.get("tokensPerSecond") if phase == "Training" else None,
-        gpus=_gpus(spec) if is_job else None,
+        gpus=requested_gpus(spec) if is_job else None,
         utilization=None,
         attempts=len(status.get("attempts") or ()) if is_job else None,
         remaining=progress.get("remainingSeconds") if phase == "Training" else None,
     )
-
-
-def _gpus(spec: Mapping[str, Any]) -> int:
-    scaling = spec.get("scaling") or {}
-    return int((scaling.get("resources") or {}).get(_GPU, 0)) * int(scaling.get("workers", 1))
 
 
 def with_utilization(rows: Iterable[Row], known: Mapping[tuple[str, str], float]) -> list[Row]:
