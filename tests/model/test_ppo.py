@@ -98,7 +98,7 @@ def test_a_step_needs_the_operations_that_pytorch_counts(
 ) -> None:
     """With LoRA a little less is computed than counted, as of any model (test_flops)."""
     trainer, position = trainer_of(policy_job(rows, base, method=method), tmp_path)
-    lessons = trainer.lessons(collected(trainer), 0.1)
+    lessons = trainer.learner.lessons(collected(trainer), 0.1)
     texts = lessons.rollout.texts
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         trainer._update(lessons, np.arange(len(texts)), torch.zeros(4, dtype=torch.float64), position)
@@ -174,9 +174,9 @@ def test_a_value_function_on_the_policy_is_learned_in_the_same_pass(
     """One pass gives the gradient that two would give."""
     trainer, _ = trainer_of(policy_job(rows, base, {"sharedValue": True}, method), tmp_path)
     collector, rollout = trainer.collector, collected(trainer)
-    lessons = trainer.lessons(rollout, 0.1)
+    lessons = trainer.learner.lessons(rollout, 0.1)
     part = list(range(12))
-    batch, learn = collector.batch(collector.learning, rollout.texts, part), trainer._tensors(lessons, part)
+    batch, learn = collector.batch(collector.learning, rollout.texts, part), trainer.learner._tensors(lessons, part)
     with torch.no_grad():
         assert collector.roles.value_head is not None
         collector.roles.value_head.weight.normal_(std=0.1)  # at 0 the trunk learns nothing from the value loss
@@ -186,7 +186,7 @@ def test_a_value_function_on_the_policy_is_learned_in_the_same_pass(
         sums[roles] = torch.zeros(4, dtype=torch.float64)
         for role in roles:
             with collector.roles.playing(role):
-                trainer._loss(role, batch, learn, sums[roles]).backward()  # type: ignore[no-untyped-call]
+                trainer.learner._loss(role, batch, learn, sums[roles]).backward()  # type: ignore[no-untyped-call]
         gradients[roles] = {n: p.grad for n, p in collector.roles.named_parameters() if p.grad is not None}
         collector.roles.zero_grad()
     once, twice = gradients.values()

@@ -16,6 +16,7 @@ from tunesmith.evaluation.generate import stop_tokens
 from tunesmith.rlhf.build import Cast, build_roles, is_of_value
 from tunesmith.rlhf.collect import Collector
 from tunesmith.rlhf.flops import PolicyFlops
+from tunesmith.rlhf.learn import Learner
 from tunesmith.rlhf.loop import PolicyTrainer
 from tunesmith.rlhf.rewards import at_the_end, rule_of
 from tunesmith.rlhf.roles import bare_of
@@ -71,7 +72,7 @@ def make_policy_trainer(
         ppo=ppo,
         overrides=assignment.overrides,
         collector=collector,
-        optimizer=prepared.optimizer,
+        learner=Learner(spec.training, ppo, collector, prepared.optimizer),
         data=data,
         plan=plan,
         folder=folder,
