@@ -42,7 +42,7 @@ browser: install ## Run the tests of pages in Chromium, which is installed where
 	$(bin)/pytest tests/browser
 
 integration: install ## Run the tests against a real API server and KubeRay
-	$(bin)/pytest tests/integration
+	$(bin)/pytest tests/integration $(in_parallel)
 
 e2e: install ## Run the tests on the cluster of the current KUBECONFIG, from the images to the deletion
 	REGISTRY=$(REGISTRY) $(bin)/pytest tests/e2e -m e2e

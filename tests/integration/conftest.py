@@ -1,7 +1,4 @@
-"""The control plane that all tests here share, and what each test gets of its own.
-
-One process runs them all: with pytest-xdist each worker would start a control plane, which is correct but slower.
-"""
+"""The control plane that all tests of a process share, and what each test gets of its own."""
 
 import re
 import secrets
