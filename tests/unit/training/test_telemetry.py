@@ -42,6 +42,17 @@ def free_port() -> int:
     return port
 
 
+def test_a_port_that_is_taken_is_told_and_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as holder:
+        holder.bind(("", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        Telemetry(RunFolder(tmp_path), total_steps=8, first_step=0).serve(port)
+    assert caplog.messages == [
+        f"port {port} cannot be served (Address already in use): this run has no metrics and no live progress"
+    ]
+
+
 def test_metrics_and_progress_are_served(tmp_path: Path) -> None:
     telemetry = Telemetry(RunFolder(tmp_path), total_steps=8, first_step=0)
     port = free_port()

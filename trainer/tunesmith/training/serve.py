@@ -1,6 +1,7 @@
 """Serves what a run tells: `/metrics` is Prometheus text, `/progress` a Progress, which the operator copies into the
 job's status."""
 
+import logging
 from collections.abc import Callable
 from threading import Thread
 from typing import Any
@@ -10,9 +11,13 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from tunesmith.api.status import Progress
 
+log = logging.getLogger(__name__)
+
 
 def serve(port: int, registry: CollectorRegistry, progress: Callable[[], Progress | None]) -> None:
     """Answers from a thread, on all addresses of the pod.
+
+    A port that is taken is told in the log: nobody would give up a training for that.
 
     Args:
         port: to listen on.
@@ -31,7 +36,11 @@ def serve(port: int, registry: CollectorRegistry, progress: Callable[[], Progres
         start_response("200 OK", [("Content-Type", "application/json")])
         return [now.model_dump_json(exclude_none=True).encode()]
 
-    server = make_server("", port, application, server_class=WSGIServer, handler_class=_QuietHandler)
+    try:
+        server = make_server("", port, application, server_class=WSGIServer, handler_class=_QuietHandler)
+    except OSError as error:
+        log.warning("port %d cannot be served (%s): this run has no metrics and no live progress", port, error.strerror)
+        return
     Thread(target=server.serve_forever, daemon=True, name="telemetry").start()
 
 
