@@ -93,4 +93,12 @@ and sum by (namespace) (increase(tunesmith_operator_api_requests_total{{{_BAD}}}
         summary="The API server refuses requests of Tunesmith's operator in {{ $labels.namespace }}",
         description="{{ $value | humanizePercentage }} of its answers in the last 30 minutes were 403, 429 or 5xx.",
     ),
+    Alert(
+        "TunesmithNotificationsFailing",
+        'sum by (namespace, format) (increase(tunesmith_operator_notifications_total{result="failed"}[1h])) > 0',
+        severity="warning",
+        summary="Notifications of Tunesmith's operator in {{ $labels.namespace }} do not arrive",
+        description='{{ $value | printf "%.0f" }} in the format {{ $labels.format }} were given up in the last hour: '
+        "somebody waits for news of a job that do not come.",
+    ),
 )

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from tunesmith import __version__
+from tunesmith.api.notification import MessageFormat
 from tunesmith.api.outcome import Reason
 from tunesmith_operator.kinds import OWNERS
 from tunesmith_operator.series import BY_NAME
@@ -65,6 +66,9 @@ for _reason in get_args(Reason):
     ATTEMPT_SECONDS.labels(_reason)
 for _phase in ("Succeeded", "Failed"):
     JOB_SECONDS.labels(_phase)
+for _format in get_args(MessageFormat):
+    for _result in ("delivered", "retried", "failed"):
+        NOTIFICATIONS.labels(_format, _result)
 for _kind in OWNERS:
     for _result in ("done", "failed"):
         RECONCILES.labels(_kind.name, _result)

@@ -171,6 +171,26 @@ WORK = [
             **of_operator("api_requests_total", "0+0.1x600", verb="get", code="500"),
         },
     ),
+    Case(
+        "TunesmithNotificationsFailing",
+        "one is given up",
+        40,
+        of_operator("notifications_total", "0x29 1x60", format="slack", result="failed"),
+        Fires(
+            "Notifications of Tunesmith's operator in tunesmith-system do not arrive",
+            "1 in the format slack were given up in the last hour: somebody waits for news of a job that do not come.",
+            {**HOME, "format": "slack"},
+        ),
+    ),
+    Case(
+        "TunesmithNotificationsFailing",
+        "later tries succeed",
+        40,
+        {
+            **of_operator("notifications_total", "0x29 3x60", format="slack", result="retried"),
+            **of_operator("notifications_total", "0x33 1x60", format="slack", result="delivered"),
+        },
+    ),
 ]
 
 CASES = [*HEALTH, *WORK]
