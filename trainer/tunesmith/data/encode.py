@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tunesmith.api.dataset import Columns
 from tunesmith.api.job import FineTuneJobSpec
@@ -200,7 +200,10 @@ def encode_spans(texts: Sequence[str], length: int, tokenizer: PreTrainedTokeniz
 
 
 def token_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, special: bool = True) -> list[list[int]]:
-    """The tokens of each text, and none of the masks that a tokenizer makes beside them.
+    """The tokens of each text, as `tokenizer(texts)["input_ids"]` has them.
+
+    Where the tokenizer is one of Rust's, it is asked directly: transformers has it find where in the text each token
+    stands, and makes masks, which takes a quarter of the time and is not needed here.
 
     Args:
         texts: to tokenize.
@@ -209,9 +212,14 @@ def token_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, special:
     """
     if not texts:
         return []
-    masks = {"return_attention_mask": False, "return_token_type_ids": False}
-    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=special, **masks)["input_ids"]
-    return ids
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=special)["input_ids"]
+        return ids
+    rust = tokenizer.backend_tokenizer
+    rust.no_truncation()  # as its file may have it
+    rust.no_padding()
+    rust.encode_special_tokens = tokenizer.split_special_tokens
+    return [encoding.ids for encoding in rust.encode_batch_fast(list(texts), add_special_tokens=special)]
 
 
 def _frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
