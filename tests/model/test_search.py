@@ -16,7 +16,9 @@ from tests.model.jobs import body_of
 from tests.model.processes import tunesmith
 from tunesmith.api.pod import RunFolder
 from tunesmith.launch.folder import read_result
+from tunesmith.launch.search import trial_resources
 from tunesmith.launch.trials import read_trials, trial_folder
+from tunesmith.launch.workers import Placement
 
 RUN = ("run", "-f", "job.yaml")
 
@@ -110,3 +112,11 @@ def test_when_all_trials_fail_the_search_says_so_once(rows: Path, tmp_path: Path
     assert "all 2 trials failed, 2 of them like trial 1: " in ended.errors
     assert "there is no column 'question'" in ended.errors
     assert "Traceback" not in ended.errors
+
+
+def test_tune_takes_what_a_trial_with_workers_of_its_own_asks_for() -> None:
+    """The CPUs are for the workers alone: on a cluster each takes a whole pod's."""
+    from ray.tune.execution.placement_groups import resource_dict_to_pg_factory
+
+    asked = resource_dict_to_pg_factory(trial_resources(Placement(own_process=False), threads=2))
+    assert asked.required_resources.keys() == {"memory"}

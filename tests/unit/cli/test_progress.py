@@ -73,6 +73,20 @@ def test_it_shows_data_steps_losses_and_speed(folder: RunFolder) -> None:
     assert "8/8 loss 0.5000, validation 5.0000" in shown_after(folder, act)
 
 
+def test_steps_that_were_left_out_have_no_loss(folder: RunFolder) -> None:
+    def left_out(step: int) -> str:
+        return json.dumps({"step": step, "skipped_steps": step, "tokens_per_second": 1500.0}) + "\n"
+
+    def act(wait_for: Callable[[str], None]) -> None:
+        begin(folder)
+        folder.metrics.write_text(left_out(1))
+        wait_for("1/8 no loss yet, 1,500 tokens/s")
+        with folder.metrics.open("a") as lines:
+            lines.write(line(2) + left_out(3))
+
+    assert "3/8 loss 2.0000, 1,500 tokens/s" in shown_after(folder, act)
+
+
 def test_of_ppo_it_shows_reward_and_divergence(folder: RunFolder) -> None:
     """The loss says little there, and is no sign of trouble when it rises."""
 

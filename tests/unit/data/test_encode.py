@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from tests.unit.data.specs import spec_of, tokenizer_of
+from tests.unit.data.specs import bert_tokenizer, spec_of, tokenizer_of
 from tunesmith.api.load import InputError
-from tunesmith.data.encode import encode
+from tunesmith.data.encode import encode, token_ids
 from tunesmith.data.tokenized import TokenizedRows
 
 CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
@@ -144,3 +144,14 @@ def test_a_template_of_other_columns(tokenizer: PreTrainedTokenizerBase) -> None
 def test_an_empty_text_is_left_out_and_counted(tokenizer: PreTrainedTokenizerBase) -> None:
     data = encode([{"text": ""}, {"text": "sum"}], causal(), tokenizer)
     assert (len(data), data.dropped) == (1, 1)
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_tokens_are_those_of_the_tokenizer_whatever_its_file_says_of_length(special: bool) -> None:
+    made = bert_tokenizer(["what is the sum of them"])
+    texts = ["what is", "the sum of them [MASK]", "", "é"]
+    expected = made(texts, add_special_tokens=special)["input_ids"]
+    made.backend_tokenizer.enable_truncation(2)
+    made.backend_tokenizer.enable_padding(length=9)
+    assert token_ids(texts, made, special) == expected
+    assert token_ids([], made) == []

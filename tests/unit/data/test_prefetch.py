@@ -1,11 +1,12 @@
 """What the next step needs is made ahead, in order, and no thread outlives the run."""
 
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 
-from tunesmith.data.prefetch import Ahead
+from tunesmith.data.prefetch import Ahead, read_ahead
 
 
 def threads() -> list[str]:
@@ -45,4 +46,25 @@ def test_an_error_is_raised_where_its_thing_is_asked_for() -> None:
         assert ahead.take(0) == 0
         assert ahead.take(1) == 1
         ahead.take(2)
+    assert not threads()
+
+
+def test_the_next_item_is_read_while_the_last_one_is_used() -> None:
+    second, failing = threading.Event(), [1, 2, None]
+
+    def items() -> Iterator[int]:
+        for number, item in enumerate(failing, start=1):
+            if number == 2:
+                second.set()
+            if item is None:
+                raise MemoryError
+            yield item
+
+    ahead = read_ahead(items())
+    assert next(ahead) == 1
+    assert second.wait(10)
+    assert next(ahead) == 2
+    with pytest.raises(MemoryError):
+        next(ahead)
+    assert list(read_ahead(iter([]))) == []
     assert not threads()

@@ -9,14 +9,17 @@ import pytest
 
 from tunesmith.api.dataset import DataSource
 from tunesmith.api.load import InputError
-from tunesmith.data.rows import LONGEST_LINE, TEXT_PIECE, Row, iterate_rows, read_rows, source_files
+from tunesmith.data.rows import LONGEST_LINE, TEXT_PIECE, Row, count_rows, iterate_rows, read_rows, source_files
 from tunesmith.sources import Resolver
 
 PLACE = "spec.dataset.train.source"
 
 
 def read(folder: Path, source: str, **fields: Any) -> list[Row]:
-    return read_rows(DataSource.model_validate({"source": source, **fields}), Resolver(base=folder), PLACE)
+    data, resolver = DataSource.model_validate({"source": source, **fields}), Resolver(base=folder)
+    rows = read_rows(data, resolver, PLACE)
+    assert count_rows(data, resolver, PLACE) == len(rows)
+    return rows
 
 
 def refusal(folder: Path, source: str, **fields: Any) -> str:
@@ -63,7 +66,10 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "\n\n"])
 def test_an_empty_set_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "rows.jsonl").write_text(content)
-    assert refusal(tmp_path, "rows.jsonl") == f"{PLACE}: rows.jsonl is empty: there is not a single row in it"
+    message = f"{PLACE}: rows.jsonl is empty: there is not a single row in it"
+    assert refusal(tmp_path, "rows.jsonl") == message
+    with pytest.raises(InputError, match=message):
+        count_rows(DataSource.model_validate({"source": "rows.jsonl"}), Resolver(base=tmp_path), PLACE)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

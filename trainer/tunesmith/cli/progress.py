@@ -20,7 +20,8 @@ def figures_of(record: dict[str, float]) -> str:
         validation = f", validation {record['validation/reward']:.3f}" if "validation/reward" in record else ""
         return f"reward {record['ppo/reward']:.3f}{validation}, kl {record['ppo/kl']:.2f}"
     validation = f", validation {record['validation/loss']:.4f}" if "validation/loss" in record else ""
-    return f"loss {record['loss']:.4f}{validation}"
+    loss = f"loss {record['loss']:.4f}" if "loss" in record else "no loss yet"  # the first steps may be left out
+    return f"{loss}{validation}"
 
 
 class TrainingProgress:

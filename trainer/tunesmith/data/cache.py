@@ -10,7 +10,8 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from io import BufferedWriter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -41,13 +42,13 @@ class RowWriter:
     folder: Path
     rows: int = 0
     tokens: int = 0
-    digest: Any = field(default_factory=hashlib.sha256)
-    """Of everything written so far, however it was cut."""
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True)
-        self._files = {name: (self.folder / name).open("wb") for name in _FILES}
-        self._files["offsets"].write(np.zeros(1, np.int64).data)
+        self._files: dict[str, BufferedWriter] = {}
+        self._digests: dict[str, Any] = {}
+        for name in _FILES:
+            self._append(name, np.zeros(1 if name == "offsets" else 0, np.int64))  # the first row starts at 0
         return self
 
     def __exit__(
@@ -58,23 +59,27 @@ class RowWriter:
             os.fsync(file.fileno())
             file.close()
 
+    @property
+    def digest(self) -> bytes:
+        """Of everything written so far, however it was cut."""
+        return b"".join(self._digests[name].digest() for name in sorted(self._digests))
+
     def write(self, rows: TokenizedRows) -> None:
         """Appends rows."""
         arrays = {"tokens": rows.tokens, "learned": rows.learned, "targets": rows.targets}
         arrays["offsets"] = rows.offsets[1:] + self.tokens
         for name, kind in _FILES.items():
-            array = np.ascontiguousarray(arrays[name], kind)
-            self._files[name].write(array.data)  # not tofile, whose error does not say that the disk is full
-        for index, length in enumerate(rows.lengths.tolist()):
-            tokens, learned = rows.row(index)
-            self.digest.update(length.to_bytes(8, "little") + tokens.tobytes() + learned.tobytes())
+            self._append(name, np.ascontiguousarray(arrays[name], kind))
         if rows.margins is not None:
-            if _MARGINS not in self._files:
-                self._files[_MARGINS] = (self.folder / _MARGINS).open("wb")
-            self._files[_MARGINS].write(rows.margins.data)
-            self.digest.update(rows.margins.tobytes())
+            self._append(_MARGINS, rows.margins)
         self.rows += len(rows)
         self.tokens += len(rows.tokens)
+
+    def _append(self, name: str, array: NDArray[Any]) -> None:
+        if name not in self._files:
+            self._files[name], self._digests[name] = (self.folder / name).open("wb"), hashlib.sha256()
+        self._files[name].write(array.data)  # not tofile, whose error does not say that the disk is full
+        self._digests[name].update(array.data)
 
 
 def cache_key(spec: FineTuneJobSpec, tokenizer: PreTrainedTokenizerBase, files: list[Path]) -> str:

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
-from tunesmith.data.encode import encode_prompts, prompt_of
+from tunesmith.data.encode import encode_prompts, prompt_of, token_ids
 from tunesmith.data.rows import Row
 from tunesmith.data.tokenized import TokenizedRows, join_rows
 
@@ -82,16 +82,15 @@ def encode_pairs(pairs: Sequence[Pair], spec: FineTuneJobSpec, tokenizer: PreTra
     """
     limit = spec.training.max_length
     prompts = encode_prompts([pair.prompt for pair in pairs], spec, tokenizer)
-    sides = [
-        tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-        for texts in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs])
-    ]
+    chosen_sides = token_ids([pair.chosen for pair in pairs], tokenizer, special=False)
+    rejected_sides = token_ids([pair.rejected for pair in pairs], tokenizer, special=False)
+    end = tokenizer.eos_token_id
     encoded, margins, truncated, dropped, equal = [], [], 0, 0, 0
-    for pair, prompt, *answers in zip(pairs, prompts, *sides, strict=True):
+    for pair, prompt, *answers in zip(pairs, prompts, chosen_sides, rejected_sides, strict=True):
         if len(prompt) >= limit:
             dropped += 1
             continue
-        whole = [[*prompt, *answer, tokenizer.eos_token_id] for answer in answers]
+        whole = [[*prompt, *answer, end] for answer in answers]
         chosen, rejected = (tokens[:limit] for tokens in whole)
         if chosen == rejected:
             equal += 1

@@ -12,7 +12,7 @@ from tunesmith.api.dataset import DataSource
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
 from tunesmith.data.encode import prompt_columns
-from tunesmith.data.rows import Row, iterate_rows, source_files
+from tunesmith.data.rows import Row, count_rows, iterate_rows, source_files
 from tunesmith.data.split import GroupBy, held_out
 from tunesmith.sources import Resolver
 
@@ -69,21 +69,25 @@ class RunRows:
         """For each training set, which of its rows are validated on."""
         assert self.spec.dataset.validation is not None
         assert self._fraction is not None
-        sizes = dict.fromkeys(self.sets, 0)
-
-        def counted() -> Iterator[Row]:
-            for place in self.sets:
-                for row in self._read(place):
-                    sizes[place] += 1
-                    yield row
-
-        validation = self.spec.dataset.validation
+        validation, seed = self.spec.dataset.validation, self.spec.training.seed
         group_by: GroupBy = validation.group_by
         if group_by is None and self.spec.objective.reward is not None:
             group_by = partial(prompt_columns, spec=self.spec)  # a known prompt with other answers would flatter
-        mask = held_out(counted(), self._fraction, group_by, self.spec.training.seed)
+        if group_by is None:
+            sizes = {place: count_rows(s, self.resolver, f"{place}.source") for place, s in self.sets.items()}
+            mask = held_out(range(sum(sizes.values())), self._fraction, None, seed)
+        else:
+            sizes = dict.fromkeys(self.sets, 0)
+            mask = held_out(self._counted(sizes), self._fraction, group_by, seed)
         parts = np.split(mask, np.cumsum(list(sizes.values()))[:-1])
         return dict(zip(self.sets, parts, strict=True))
+
+    def _counted(self, sizes: dict[str, int]) -> Iterator[Row]:
+        """The rows of all sets; counts those of each on the way."""
+        for place in self.sets:
+            for row in self._read(place):
+                sizes[place] += 1
+                yield row
 
     def _side(self, place: str, aside: bool) -> Iterator[Row]:
         if self._fraction is None:

@@ -1,8 +1,8 @@
 """Makes what the next step needs while this one is computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -35,3 +35,16 @@ class Ahead(Generic[T]):
     def close(self) -> None:
         """Ends the thread."""
         self._thread.shutdown(cancel_futures=True)
+
+
+def read_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items; the next one is made in a thread while the last one is used.
+
+    An error of the thread is raised where its item is asked for.
+    """
+    end = object()
+    with ThreadPoolExecutor(1, "ahead") as thread:
+        coming: Future[T | object] = thread.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, items, end)
+            yield cast(T, item)

@@ -1,11 +1,13 @@
 """What a run trains and validates on: tokenized once, in a stream, to a cache on a disk.
 
-In memory are a chunk of rows and, for each row of the whole, a few bytes: whether it is set aside, and a hash.
+In memory are three chunks of rows (one is read while the one before is tokenized and the one before that is written)
+and, for each row of the whole, a few bytes: whether it is set aside, and a hash.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +20,7 @@ from tunesmith.data import cache
 from tunesmith.data.encode import encode
 from tunesmith.data.pairs import Pair, encode_pairs, pairs_of
 from tunesmith.data.parts import RunRows
+from tunesmith.data.prefetch import read_ahead
 from tunesmith.data.rows import Row
 from tunesmith.data.summary import DataSummary, Hashes, Part, summarise
 from tunesmith.data.tokenized import TokenizedRows
@@ -97,10 +100,11 @@ def _make(
 
     def encoded(part: Iterable[Row]) -> Iterator[TokenizedRows]:
         if spec.objective.reward is not None:
-            parts = (encode_pairs(chunk, spec, tokenizer) for chunk in chunks(pairs_of(part, spec, tokenizer)))
+            pairs = read_ahead(chunks(pairs_of(part, spec, tokenizer)))
+            parts = (encode_pairs(chunk, spec, tokenizer) for chunk in pairs)
         else:
-            parts = (encode(chunk, spec, tokenizer) for chunk in chunks(part))
-        for encoded_rows in parts:
+            parts = (encode(chunk, spec, tokenizer) for chunk in read_ahead(chunks(part)))
+        for encoded_rows in read_ahead(parts):
             yield encoded_rows
             between()
 
@@ -118,7 +122,7 @@ def _make(
             train.append(_take(encoded(rows.train(place)), held, spec.dataset.deduplicate, writer))
             _refuse_empty(train[-1], "training", spec, place)
     sizes = [part.rows for part in train]
-    digest = hashlib.sha256(repr(sizes).encode() + writer.digest.digest()).hexdigest()
+    digest = hashlib.sha256(repr(sizes).encode() + writer.digest).hexdigest()
     summary = summarise(spec, train, validation, test, cache.open_rows(folder / "train").lengths)
     return {"digest": digest, "summary": asdict(summary)}
 
@@ -160,8 +164,10 @@ def chunks(rows: Iterable[Item]) -> Iterator[list[Item]]:
 
 def hash_rows(rows: TokenizedRows) -> Hashes:
     """A hash of each row's tokens; shape [rows]."""
-    texts = (rows.row(index)[0].tobytes() for index in range(len(rows)))
-    return np.frombuffer(b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in texts), np.uint64)
+    tokens = memoryview(rows.tokens.tobytes())
+    spans = pairwise((rows.offsets * rows.tokens.itemsize).tolist())
+    digests = (hashlib.blake2b(tokens[start:end], digest_size=8).digest() for start, end in spans)
+    return np.frombuffer(b"".join(digests), np.uint64)
 
 
 def _refuse_empty(part: Part, name: str, spec: FineTuneJobSpec, place: str = "") -> None:

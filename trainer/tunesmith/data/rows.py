@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,28 @@ def iterate_rows(source: DataSource, resolver: Resolver, place: str) -> Iterator
         empty = False
         yield row
     if empty:
-        raise InputError(Problem(f"{source.source} is empty: there is not a single row in it", place))
+        raise _empty(source, place)
+
+
+def count_rows(source: DataSource, resolver: Resolver, place: str) -> int:
+    """How many rows `iterate_rows` has; much faster, as a row is not looked into.
+
+    Raises:
+        InputError: it is not there, or is empty.
+    """
+    assert source.source is not None
+    location = Location.parse(source.source)
+    if location.scheme == "hf":
+        count = len(_hub_set(source, place))
+    else:
+        count = sum(_count(file, kind, place) for file, kind in _files(source, resolver.path(location, place), place))
+    if not count:
+        raise _empty(source, place)
+    return count
+
+
+def _empty(source: DataSource, place: str) -> InputError:
+    return InputError(Problem(f"{source.source} is empty: there is not a single row in it", place))
 
 
 def read_rows(source: DataSource, resolver: Resolver, place: str) -> list[Row]:
@@ -81,38 +103,65 @@ def _files(source: DataSource, path: Path, place: str) -> Iterator[tuple[Path, s
 
 
 def _read(file: Path, kind: str, place: str) -> Iterator[Row]:
-    try:
+    with _blaming(file, place):
         match kind:
             case "jsonl":
-                yield from _read_jsonl(file, place)
+                yield from (_parse(line, number, file, place) for number, line in _lines(file))
             case "text":
-                yield from _read_text(file)
+                yield from ({"text": piece} for piece in _pieces(file))
             case _:
-                yield from _read_parquet(file, place)
+                yield from _read_parquet(file)
+
+
+def _count(file: Path, kind: str, place: str) -> int:
+    import pyarrow.parquet
+
+    with _blaming(file, place):
+        match kind:
+            case "jsonl":
+                return sum(1 for _ in _lines(file))
+            case "text":
+                return sum(1 for _ in _pieces(file))
+            case _:
+                return int(pyarrow.parquet.read_metadata(file).num_rows)
+
+
+@contextmanager
+def _blaming(file: Path, place: str) -> Iterator[None]:
+    """What is wrong with a file, as an error that names it."""
+    import pyarrow
+
+    try:
+        yield
     except UnicodeDecodeError as error:
         raise InputError(Problem(f"is not UTF-8 text (byte {error.start})", place, file=str(file))) from None
+    except pyarrow.ArrowInvalid as error:
+        raise InputError(Problem(f"is not a Parquet file: {error}", place, file=str(file))) from None
     except OSError as error:
         raise InputError(Problem(f"cannot be read: {error.strerror or error}", place, file=str(file))) from None
 
 
-def _read_jsonl(file: Path, place: str) -> Iterator[Row]:
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a file that hold anything, each with its number."""
     with file.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.rstrip("\n"))
-            except json.JSONDecodeError as error:
-                message = f"is broken JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
-                raise InputError(Problem(message, place, number, str(file))) from None
-            if not isinstance(row, dict):
-                raise InputError(
-                    Problem("should be an object with the row's columns, one on each line", place, number, str(file))
-                )
-            if "\\u" in line and _has_half_a_character(row):
-                message = "holds half a character: an escape such as \\ud83d without the one that belongs to it"
-                raise InputError(Problem(message, place, number, str(file)))
-            yield row
+        yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+
+
+def _parse(line: str, number: int, file: Path, place: str) -> Row:
+    """The row of a line of JSONL."""
+    try:
+        row = json.loads(line.rstrip("\n"))
+    except json.JSONDecodeError as error:
+        message = f"is broken JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
+        raise InputError(Problem(message, place, number, str(file))) from None
+    if not isinstance(row, dict):
+        raise InputError(
+            Problem("should be an object with the row's columns, one on each line", place, number, str(file))
+        )
+    if "\\u" in line and _has_half_a_character(row):
+        message = "holds half a character: an escape such as \\ud83d without the one that belongs to it"
+        raise InputError(Problem(message, place, number, str(file)))
+    return row
 
 
 def _has_half_a_character(row: Row) -> bool:
@@ -124,24 +173,21 @@ def _has_half_a_character(row: Row) -> bool:
     return False
 
 
-def _read_text(file: Path) -> Iterator[Row]:
+def _pieces(file: Path) -> Iterator[str]:
+    """A text, cut at ends of lines."""
     with file.open(encoding="utf-8-sig") as text:
         while piece := text.read(TEXT_PIECE):
             if not piece.endswith("\n"):
                 piece += text.readline(LONGEST_LINE)
-            yield {"text": piece}
+            yield piece
 
 
-def _read_parquet(file: Path, place: str) -> Iterator[Row]:
-    import pyarrow
+def _read_parquet(file: Path) -> Iterator[Row]:
     import pyarrow.parquet
 
-    try:
-        with pyarrow.parquet.ParquetFile(file) as table:
-            for batch in table.iter_batches(READ_AT_ONCE):
-                yield from batch.to_pylist()
-    except pyarrow.ArrowInvalid as error:
-        raise InputError(Problem(f"is not a Parquet file: {error}", place, file=str(file))) from None
+    with pyarrow.parquet.ParquetFile(file) as table:
+        for batch in table.iter_batches(READ_AT_ONCE):
+            yield from batch.to_pylist()
 
 
 def _read_hub(source: DataSource, place: str) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,15 @@ GroupBy = str | Callable[[Row], object] | None
 """A column, or what else rows have in common that stay on one side of the split."""
 
 
-def held_out(rows: Iterable[Row], fraction: float, group_by: GroupBy, seed: int) -> NDArray[np.bool_]:
+@overload
+def held_out(rows: Iterable[object], fraction: float, group_by: None, seed: int) -> NDArray[np.bool_]: ...
+@overload
+def held_out(rows: Iterable[Row], fraction: float, group_by: GroupBy, seed: int) -> NDArray[np.bool_]: ...
+def held_out(rows: Iterable[Any], fraction: float, group_by: GroupBy, seed: int) -> NDArray[np.bool_]:
     """Draws a share of the rows at random; reads them once, and keeps a number for each.
 
     Args:
-        rows: all of them.
+        rows: all of them; without groups, as many of anything.
         fraction: the share; with groups it holds as nearly as they allow.
         group_by: a column or a function; rows with the same value stay together.
         seed: of the drawing.

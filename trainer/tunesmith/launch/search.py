@@ -98,7 +98,7 @@ def _tune(assignment: Assignment, placement: Placement, book: Book) -> None:
     task = replace(assignment, metrics_port=METRICS_PORT if not here and concurrency == 1 else None)
     process: Any = tune.with_parameters(TrialProcess, task=task, placement=placement, threads=threads if here else None)
     tuner = tune.Tuner(
-        tune.with_resources(process, _resources(placement, threads)),
+        tune.with_resources(process, trial_resources(placement, threads)),
         tune_config=tune.TuneConfig(
             metric="loss",
             mode="min",
@@ -125,12 +125,12 @@ def _tune(assignment: Assignment, placement: Placement, book: Book) -> None:
             ray.shutdown()  # what it leaves to the end of the process complains there
 
 
-def _resources(placement: Placement, threads: int) -> dict[str, float]:
+def trial_resources(placement: Placement, threads: int) -> dict[str, float]:
     """What a trial's own process takes; with several workers these are processes of their own."""
     import torch
 
     if not placement.own_process:
-        return {"CPU": 0}
+        return {"memory": 1}  # a byte: Tune refuses a trial that takes nothing, and the CPUs are all for the workers
     return {"CPU": threads, "GPU": 1} if torch.cuda.is_available() else {"CPU": threads}
 
 

@@ -35,8 +35,9 @@ class Curve:
 
 
 def loss_curve(records: Sequence[dict[str, Any]]) -> Curve:
-    """The losses alone, as far as a run has come."""
-    return Curve([r["step"] for r in records], [r["loss"] for r in records], norms=(), rates=())
+    """The losses alone, as far as a run has come; a step that was left out has none."""
+    whole = [record for record in records if "loss" in record]
+    return Curve([r["step"] for r in whole], [r["loss"] for r in whole], norms=(), rates=())
 
 
 def curve_of(records: Sequence[dict[str, Any]], data: dict[str, Any], training: dict[str, Any]) -> Curve:

@@ -46,6 +46,8 @@ def raise_rate(trainer: Trainer, position: Position, lowest: float, file: Path) 
                     position, record = probe._step(position)
             except LossDivergedError:
                 break
+            if "loss" not in record:  # skipNonFiniteSteps would leave the step out: it has diverged all the same
+                break
             losses.append(record["loss"])
             rows.writerow((f"{rate:.6g}", f"{losses[-1]:.6g}"))
             lines.flush()
