@@ -9,8 +9,9 @@ import pytest
 
 from tests.unit.report.runs import ARABIC, EMOJI, LONG, NASTY, evaluation, finished, job_of, make_run, metric
 from tunesmith.api.load import InputError
-from tunesmith.api.outcome import Outcome
+from tunesmith.api.outcome import Outcome, Overrides, PastAttempt
 from tunesmith.api.pod import RunFolder
+from tunesmith.launch.folder import write_attempts
 from tunesmith.report.compare import comparison_page, differing_fields
 from tunesmith.report.page import configuration_of, run_page
 from tunesmith.report.read import read_run
@@ -99,6 +100,16 @@ def test_what_is_missing_is_said(tmp_path: Path, outcome: Outcome | None, steps:
     text = words_of(page_of(make_run(tmp_path, outcome=outcome, steps=steps)))
     for part in [*parts, "Nothing was evaluated, so nothing is known of where it is wrong"]:
         assert part in text, part
+
+
+def test_every_attempt_is_told(tmp_path: Path) -> None:
+    folder = finished(tmp_path)
+    lost = PastAttempt(number=1, reason="WorkerLost", message="node <b>7</b> went away")
+    changed = Overrides(micro_batch_size=4, learning_rate_scale=0.5)
+    write_attempts(folder, [lost, PastAttempt(number=2, reason="Succeeded", overrides=changed)])
+    said = words_of(page_of(folder))
+    assert "1 WorkerLost Node <b>7</b> went away. the spec as it is" in said
+    assert "2 Succeeded micro-batch 4, 0.5 of the learning rate" in said
 
 
 def test_an_evaluation_of_another_release_is_said_to_be_unreadable(tmp_path: Path) -> None:

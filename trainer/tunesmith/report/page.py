@@ -44,6 +44,7 @@ def environment() -> Environment:
         "sentence": words.sentence,
         "shown": words.shown,
         "plain": words.plain,
+        "changes": words.changes,
         "cell": words.cell,
         "folded": Text.of,
     }
