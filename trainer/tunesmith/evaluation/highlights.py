@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from tunesmith.evaluation.figures import interval_text, number_text
 from tunesmith.evaluation.report import EvaluationReport, FailuresReport, PromptsReport
-from tunesmith.evaluation.verdict import better_of
 
 _ROWS = 5
 
@@ -19,7 +18,7 @@ def highlights(report: EvaluationReport) -> Iterator[str]:
 
 def _of_prompts(report: PromptsReport) -> str:
     """The wording that costs most, and how alike answers are."""
-    sign = -1 if better_of(report.metric) == "lower" else 1
+    sign = -1 if report.better == "lower" else 1
     worst = min(report.variants, key=lambda variant: sign * variant.difference.value)
     shown = f": {worst.verdict}" if worst.verdict else ""
     text = (

@@ -114,6 +114,8 @@ class PromptsReport(Record):
     """How much depends on the wording of prompts."""
 
     metric: str
+    better: Better = "higher"
+    """Which values of it are good."""
     own: Interval
     """The metric with the job's own prompts."""
     base: Interval | None = None
