@@ -159,6 +159,6 @@ def test_the_terminal_gets_a_line() -> None:
     report = EvaluationReport.model_validate(body).model_copy(update={"prompts": report_of(right, ["?"] * 24, right)})
     (line,) = highlights(report)
     assert line == (
-        "wording: exactMatch 1.000 with the job's own prompts; least with template v0, 0, a difference of "
+        "wording: exactMatch 1.000 with the job's own prompts; worst with template v0, 0, a difference of "
         "-1.000 [-1.000, -1.000]: worse; two templates get the same answer in 0.333 [0.333, 0.333] of cases"
     )

@@ -108,8 +108,9 @@ def test_every_attempt_is_told(tmp_path: Path) -> None:
     changed = Overrides(micro_batch_size=4, learning_rate_scale=0.5)
     write_attempts(folder, [lost, PastAttempt(number=2, reason="Succeeded", overrides=changed)])
     said = words_of(page_of(folder))
-    assert "1 WorkerLost Node <b>7</b> went away. the spec as it is" in said
-    assert "2 Succeeded micro-batch 4, 0.5 of the learning rate" in said
+    assert "The last one was attempt 2" in said
+    assert "attempt 1 WorkerLost Node <b>7</b> went away. the spec as it is" in said
+    assert "attempt 2 Succeeded micro-batch 4, 0.5 of the learning rate" in said
 
 
 def test_an_evaluation_of_another_release_is_said_to_be_unreadable(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def _of_prompts(report: PromptsReport) -> str:
     worst = min(report.variants, key=lambda variant: sign * variant.difference.value)
     shown = f": {worst.verdict}" if worst.verdict else ""
     text = (
-        f"wording: {report.metric} {number_text(report.own.value)} with the job's own prompts; least with "
+        f"wording: {report.metric} {number_text(report.own.value)} with the job's own prompts; worst with "
         f"{worst.kind} {worst.name}, {number_text(worst.tuned.value)}, a difference of "
         f"{interval_text(worst.difference, '+')}{shown}"
     )

@@ -22,7 +22,7 @@ from tunesmith.evaluation.assemble import make_report
 from tunesmith.evaluation.earlier import OwnRows, read_earlier_runs, row_ids
 from tunesmith.evaluation.failures import find_failures
 from tunesmith.evaluation.generate import Answers
-from tunesmith.evaluation.harness import Tasks
+from tunesmith.evaluation.harness import Tasks, harness_lines
 from tunesmith.evaluation.measure import Measured, base_candidate, measure, tuned_candidate
 from tunesmith.evaluation.outputs import Outputs, delete_others
 from tunesmith.evaluation.prompts import Variant, judge_answers, variants_of
@@ -174,7 +174,8 @@ def _evaluate(
     report = report.model_copy(update=more)
     kinds = failures.kinds if failures else {}
     lines = row_lines(test, tested.ids, tuned, base, Centring.read(Path(location.name)), kinds)
-    write_report(folder, report, lines, lines_of(metric, variants, wordings, answer_line))
+    asked_of_tasks = harness_lines(tuned.scores.harness, base.scores.harness if base else None)
+    write_report(folder, report, lines, lines_of(metric, variants, wordings, answer_line), asked_of_tasks)
     delete_others(folder.outputs, used)
     return report
 

@@ -208,7 +208,8 @@ def _machine(run: Run) -> dict[str, str]:
 
 def _attempts(run: Run) -> str:
     """What is known of interruptions."""
-    number = run.outcome.attempt if run.outcome is not None else 1
+    last = run.attempts[-1].number if run.attempts else 1
+    number = max(last, run.outcome.attempt if run.outcome is not None else 1)
     text = "It took one attempt" if number == 1 else f"The last one was attempt {number}"
     if run.resumed:
         steps = words.listed([f"{step:,}" for step in run.resumed], 6)
