@@ -95,10 +95,10 @@ def status_of(run: Run) -> tuple[str, str]:
     report = run.evaluation
     if run.running:
         return "Running", "neutral"
-    if run.outcome is None:
-        return ("Evaluated", "good") if report is not None else ("No result", "bad")
     if report is not None and any(not gate.passed for gate in report.gates):
         return "Gate failed", "bad"
+    if run.outcome is None:
+        return ("Evaluated", "good") if report is not None else ("No result", "bad")
     if run.outcome.reason == "Succeeded":
         return "Succeeded", "good"
     return run.outcome.reason, "neutral" if run.outcome.reason == "Interrupted" else "bad"
