@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from tunesmith.api.job import IMMUTABLE_FIELDS, FineTuneJobSpec
-from tunesmith.api.outcome import Overrides
+from tunesmith.api.outcome import Overrides, PastAttempt
 from tunesmith.api.pod import Tracing
 from tunesmith.api.source import Location
 from tunesmith_operator.names import QUEUE_LABEL, child_name, digest
@@ -62,6 +62,8 @@ class Run:
     models: Mapping[str, Model]
     """The models that it reads, by their address in the spec."""
     image: str
+    past: tuple[PastAttempt, ...] = ()
+    """The attempts before it."""
     runs: Mapping[str, Model] = field(default_factory=dict)
     """The run folders of the jobs that the evaluation compares with, by their name."""
     metric_modules: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from tests.collector import Collector
 from tunesmith.api.identity import identity_fields
 from tunesmith.api.job import FineTuneJob
 from tunesmith.api.model import NewModel
-from tunesmith.api.outcome import Interval, Outcome
+from tunesmith.api.outcome import Interval, Outcome, PastAttempt
 from tunesmith.api.pod import JOB_FILE, RUN_FILE, RunConfig, RunFolder, Tracing
 from tunesmith.cli.evaluate import evaluate_in_pod
 from tunesmith.cli.main import main
@@ -25,6 +25,7 @@ from tunesmith.evaluation.generate import generate_answers, stop_tokens
 from tunesmith.evaluation.loss import encode_test, row_losses
 from tunesmith.evaluation.report import read_report
 from tunesmith.evaluation.run import evaluate_job
+from tunesmith.launch.folder import read_attempts
 from tunesmith.models.methods import add_adapter
 from tunesmith.models.start import save_base_name
 from tunesmith.models.tokenizer import train_tokenizer
@@ -367,12 +368,15 @@ def test_a_pod_and_a_person_get_the_same_figures(
     job = make_job(tmp_path, ROWS)
     (tmp_path / JOB_FILE).write_text(job.model_dump_json(exclude_none=True, exclude={"status"}))
     tracing = Tracing(endpoint=collector.endpoint, traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01")
-    (tmp_path / RUN_FILE).write_text(RunConfig(attempt=2, folder=address, tracing=tracing).model_dump_json())
+    past = [PastAttempt(number=1, reason="WorkerLost", message="a node went away")]
+    config = RunConfig(attempt=2, folder=address, tracing=tracing, past=past)
+    (tmp_path / RUN_FILE).write_text(config.model_dump_json())
     assert evaluate_in_pod(config=tmp_path, mount_root=mounts, termination_log=log) == 0
     outcome = Outcome.model_validate_json(log.read_text())
     assert (outcome.reason, outcome.attempt) == ("Succeeded", 2)
     assert (outcome.artifacts.folder, outcome.artifacts.model) == (address, f"{address}/model")
     assert outcome.artifacts.report == f"{address}/report.html"
+    assert read_attempts(folder) == past
     assert len(log.read_bytes()) <= 4096
     evaluation = collector.one("evaluation")
     assert (evaluation.trace, evaluation.parent) == ("ab" * 16, "cd" * 8)

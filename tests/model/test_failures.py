@@ -22,6 +22,7 @@ from tests.model.plants import full_disk_after, memory_for, nan_gradient_in_step
 from tests.model.processes import Ended, Plant, tunesmith
 from tunesmith.api.pod import RunFolder
 from tunesmith.data.plan import EpochPlan
+from tunesmith.launch.folder import read_attempts
 from tunesmith.training.checkpoint import all_checkpoints, newest_intact
 
 
@@ -59,7 +60,12 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_nothing_else(desk: Des
     assert "OutOfMemory: out of memory: lower training.microBatchSize" in said
     assert "attempt 2: microBatchSize 8 -> 4" in said
     assert desk.run.losses() == pytest.approx(reference.losses(), rel=1e-5)
-    assert json.loads(desk.run.folder.result.read_text())["attempt"] > 1
+    last = json.loads(desk.run.folder.result.read_text())["attempt"]
+    told = read_attempts(desk.run.folder)
+    assert [each.number for each in told] == list(range(1, last + 1))
+    assert {each.reason for each in told[:-1]} == {"OutOfMemory"} and told[-1].reason == "Succeeded"
+    assert told[1].overrides.micro_batch_size == 4
+    assert "<span>micro-batch 4</span>" in desk.run.folder.report.read_text()
 
 
 def test_out_of_memory_for_a_single_row(desk: Desk) -> None:

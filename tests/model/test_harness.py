@@ -112,6 +112,15 @@ def test_the_figures_are_those_of_the_library(tasks: Path, tokenizer: Tokenizer,
     for name in EXPECTED:
         assert found[name].tuned.value == pytest.approx(values[name], abs=1e-9), name
     assert len({round(found[name].tuned.value, 6) for name in EXPECTED}) > 1
+    lines = [json.loads(line) for line in (tmp_path / "run/evaluation/harness.jsonl").read_text().splitlines()]
+    for task, name in (("sums", "acc"), ("written", "exact_match")):
+        metric, of_task = found[f"{task}/{name}"], [line for line in lines if line["task"] == task]
+        assert np.mean([line["tuned"][name] for line in of_task]) == pytest.approx(metric.tuned.value)
+        assert metric.base is not None
+        assert np.mean([line["base"][name] for line in of_task]) == pytest.approx(metric.base.value.value)
+    question = json.loads((tasks / "sums.jsonl").read_text().splitlines()[0])
+    assert (lines[0]["row"], lines[0]["prompt"]) == (1, f"{question['question']} =")
+    assert [choice.strip() for choice in lines[0]["choices"]] == question["choices"]
     accuracy = found["sums/acc"]
     assert accuracy.base is not None and accuracy.rows == len((tasks / "sums.jsonl").read_text().splitlines())
     difference = accuracy.base.difference

@@ -13,7 +13,7 @@ from tests.model.jobs import STEPS, body_of
 from tests.model.plants import signal_in_step
 from tests.model.processes import tunesmith
 from tunesmith.api.pod import RunFolder
-from tunesmith.launch.folder import read_result
+from tunesmith.launch.folder import read_attempts, read_result
 from tunesmith.training.checkpoint import all_checkpoints
 
 RUN = ("run", "-f", "job.yaml")
@@ -82,6 +82,7 @@ def test_asked_to_stop_and_run_again(number: int, body: dict[str, Any], uninterr
     again = tunesmith(*RUN, folder=tmp_path)
     assert (again.code, again.errors) == (0, "")
     assert_same(run, uninterrupted)
+    assert [(each.number, each.reason) for each in read_attempts(run.folder)] == [(1, "Interrupted"), (2, "Succeeded")]
 
 
 @pytest.mark.parametrize(

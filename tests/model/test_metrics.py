@@ -108,11 +108,12 @@ def test_an_evaluation_with_every_metric(
     asked = ["loss", *OF_TEXTS, "judge", "answerTokens"]
     evaluation = {
         "metrics": asked,
-        "own": [{"name": "letters", "function": "my_metrics:letters"}],
+        "own": [{"name": "letters", "function": "my_metrics:letters", "better": "lower"}],
         "bertScore": {"source": MINILM},
         "judge": {"source": str(tmp_path / "judge")},
         "domainColumn": "from",
         "prompts": {"changes": ["case"], "metric": "judge"},
+        "failures": {"metric": "letters"},
         "maxNewTokens": 20,
         "batchSize": 4,
     }
@@ -133,7 +134,8 @@ def test_an_evaluation_with_every_metric(
     for name in ("tuned", "base"):
         assert lines[-1][name]["answer"] is None
         unanswered = [lines[-1][name][metric] for metric in (*OF_TEXTS, "letters")]
-        assert set(unanswered) == {0.0}
+        assert set(unanswered[:-1]) == {0.0}
+        assert unanswered[-1] == max(line[name]["letters"] for line in lines), "the worst that there is"
     expected = []
     for line in lines[:-1]:
         for name in ("tuned", "base"):
@@ -143,11 +145,30 @@ def test_an_evaluation_with_every_metric(
             expected.append(0.3 * float(score_texts(judge, [ids[-64:]], tokenizer)[0]) - 0.1)
             assert answer["judge"] == pytest.approx(expected[-1], rel=1e-3, abs=1e-4)
             assert answer["letters"] == len(answer["answer"])
+    assert report.failures is not None
+    longest = sorted(lines, key=lambda line: -line["tuned"]["letters"])
+    assert [lines[row - 1]["tuned"]["letters"] for row in report.failures.worst] == [
+        line["tuned"]["letters"] for line in longest
+    ]
     assert lines[-1]["base"]["judge"] == pytest.approx(min(expected), rel=1e-3, abs=1e-4)
 
     assert report.prompts is not None
     assert [variant.name for variant in report.prompts.variants] == ["case"]
     assert report.prompts.own == next(metric.tuned for metric in report.metrics if metric.name == "judge")
+    worded_lines = map(json.loads, (folder.evaluation / "prompts.jsonl").read_text().splitlines())
+    for line, own in zip(worded_lines, lines[:-1], strict=False):
+        answer = line["tuned"]
+        ids = [*tokenizer(own["prompt"])["input_ids"], *tokenizer(answer["answer"])["input_ids"]]
+        ids += [tokenizer.eos_token_id] * answer["finished"]
+        expected_score = 0.3 * float(score_texts(judge, [ids[-64:]], tokenizer)[0]) - 0.1
+        assert answer["judge"] == pytest.approx(expected_score, rel=1e-3, abs=1e-4), "beside the job's own prompt"
+
+    evaluation |= {"metrics": ["exactMatch"], "prompts": {"changes": ["case"], "metric": "letters"}}
+    again = make_job(tmp_path, rows, model={"source": str(tmp_path / "start")}, evaluation=evaluation)
+    assert evaluate_job(again, folder, Resolver(), metric_modules=["my_metrics"]).reason == "Succeeded"
+    worded = read_report(folder).prompts
+    assert worded is not None and (worded.metric, worded.better) == ("letters", "lower")
+    assert worded.own == next(metric.tuned for metric in report.metrics if metric.name == "letters")
 
     assert list(report.domains) == ["even", "odd"]
     figures = {m.name: m for m in report.domains["odd"]}

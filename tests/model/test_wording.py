@@ -142,7 +142,7 @@ def test_the_terminal_gets_two_lines(
 
     show_evaluation(evaluated[1], Console(highlight=False, width=100))
     printed = capsys.readouterr().out
-    assert "least with template plain" in printed and "1 repeats" in printed and "1 refuses" in printed
+    assert "worst with template plain" in printed and "1 repeats" in printed and "1 refuses" in printed
 
 
 def test_an_evaluation_without_other_wordings_leaves_none(

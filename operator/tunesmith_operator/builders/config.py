@@ -55,6 +55,7 @@ def _run_file(run: Run) -> str:
         folder=run.folder,
         overrides=run.overrides,
         phase="evaluate" if run.evaluation else "train",
+        past=list(run.past),
         runs={name: folder.source for name, folder in run.runs.items()},
         metric_modules=list(run.metric_modules),
         tracing=run.tracing,

@@ -135,7 +135,7 @@ def watch(job: Job, seen: Observed, decision: Decision, settings: Settings) -> N
     attempt = decision.attempts[-1]
     _report_changed_spec(job, seen, decision)
     if attempt.ray_job not in seen.config_maps:
-        run = validation.plan_run(job, attempt.number, attempt.overrides, seen, settings)
+        run = validation.plan_run(job, attempt.number, attempt.overrides, decision.attempts, seen, settings)
         if isinstance(run, Run):
             decision.create(config_map(run))
     ray_job = own_ray_job(job, attempt, seen)
@@ -200,7 +200,7 @@ def start(job: Job, seen: Observed, decision: Decision, settings: Settings) -> N
         overrides = retry.overrides if retry is not None else last.overrides
         if _must_wait(job, last, overrides, seen, decision, settings):
             return
-    run = validation.plan_run(job, number, overrides, seen, settings)
+    run = validation.plan_run(job, number, overrides, decision.attempts, seen, settings)
     if isinstance(run, Obstacle):
         validation.report(run, decision, settings)
         return

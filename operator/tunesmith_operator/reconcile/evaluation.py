@@ -117,7 +117,7 @@ def _proceed_on_ray(job: Job, seen: Observed, decision: Decision, settings: Sett
 def _plan(job: Job, seen: Observed, decision: Decision, settings: Settings) -> Run | Obstacle:
     overrides = decision.attempts[-1].overrides if decision.attempts else Overrides()
     number, try_ = decision.evaluation_number, decision.evaluation_try
-    return validation.plan_run(job, number, overrides, seen, settings, evaluation=try_)
+    return validation.plan_run(job, number, overrides, decision.attempts, seen, settings, evaluation=try_)
 
 
 def _start(job: Job, seen: Observed, decision: Decision, settings: Settings) -> None:

@@ -1,16 +1,20 @@
 """What must be there before an attempt can start: an image, claims, ConfigMaps, the model of another job."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tunesmith.api.outcome import Overrides
+from tunesmith.api.outcome import Overrides, PastAttempt
 from tunesmith.api.pod import Tracing, cluster_run_path
 from tunesmith.api.source import Location
+from tunesmith.api.status import Attempt
 from tunesmith_operator.job import Job, Run
 from tunesmith_operator.observed import ConfigMap, Model, Object, Observed, Reference
 from tunesmith_operator.reconcile.decision import Decision
 from tunesmith_operator.settings import Settings
 from tunesmith_operator.trace_ids import attempt_span, owner_span
+
+_MESSAGE_KEPT = 1024
+"""Characters of an attempt's end that later ones are told."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,23 @@ class Obstacle:
 
 
 def plan_run(
-    job: Job, number: int, overrides: Overrides, seen: Observed, settings: Settings, evaluation: int = 0
+    job: Job,
+    number: int,
+    overrides: Overrides,
+    attempts: Sequence[Attempt],
+    seen: Observed,
+    settings: Settings,
+    evaluation: int = 0,
 ) -> Run | Obstacle:
     """The attempt as it would run, from the spec, the settings and what earlier attempts have fixed.
 
     Args:
+        job: whose attempt it is.
+        number: its number.
+        overrides: what it changes in the spec.
+        attempts: all that are known; those before it go into its RunConfig.
+        seen: what there is.
+        settings: the operator's.
         evaluation: which try of the evaluation it is, counted from 1; 0 for an attempt.
     """
     if (refused := _foreign_metric(job, settings)) is not None:
@@ -52,7 +68,14 @@ def plan_run(
     if settings.tracing_endpoint:
         within = owner_span(seen.body) if evaluation else attempt_span(seen.body, number)
         tracing = Tracing(endpoint=settings.tracing_endpoint, traceparent=within)
-    return Run(job, number, overrides, folder, models, image, runs, settings.metric_modules, tracing, evaluation)
+    past = tuple(_past(attempt) for attempt in attempts if attempt.number < number)
+    return Run(job, number, overrides, folder, models, image, past, runs, settings.metric_modules, tracing, evaluation)
+
+
+def _past(attempt: Attempt) -> PastAttempt:
+    """Without its times: a plan that is made again after a crash must be the same."""
+    message = (attempt.message or "")[:_MESSAGE_KEPT]
+    return PastAttempt(number=attempt.number, reason=attempt.reason or "", message=message, overrides=attempt.overrides)
 
 
 def _foreign_metric(job: Job, settings: Settings) -> Obstacle | None:

@@ -20,6 +20,9 @@ RESULT = EvaluationResult(
     rows=10, metrics=[MetricResult(name="perplexity", tuned=Interval(value=2.0, low=1.5, high=2.5))]
 )
 
+EVALUATED = Outcome(reason="Succeeded", evaluation=RESULT)
+GATE_FAILED = Outcome(reason="GateFailed", message="perplexity is 2, but should be at most 1", evaluation=RESULT)
+
 
 def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -93,7 +96,7 @@ def lost_once_then_a_failed_gate(attempt: int) -> Outcome:
     """An evaluation whose first try loses its node, and whose second measures too little."""
     if attempt == 1:
         return Outcome(reason="WorkerLost", message="a node went away", attempt=attempt)
-    return Outcome(reason="GateFailed", message="perplexity is 2, but should be at most 1", evaluation=RESULT)
+    return GATE_FAILED
 
 
 class Ray:
@@ -108,10 +111,11 @@ class Ray:
         outcomes: Outcomes = succeeded,
         stops_before: Literal["training", "the outcome", "the evaluation", ""] = "",
         hopeless: tuple[str, ...] = (),
+        evaluated: Outcome = EVALUATED,
     ) -> None:
-        """`hopeless` are the jobs that fail for good."""
+        """`hopeless` are the jobs that fail for good; `evaluated` is what an evaluation in a pod leaves."""
         self._kube, self._namespace, self._outcomes, self._stops_before = kube, namespace, outcomes, stops_before
-        self._hopeless = hopeless
+        self._hopeless, self._evaluated = hopeless, evaluated
 
     def step(self) -> None:
         """Looks around once and does what is next."""
@@ -132,7 +136,7 @@ class Ray:
             return
         for pod in self._kube.list("v1", "Pod", self._namespace, "tunesmith.dev/component=evaluation"):
             if pod["status"].get("phase") == "Pending" and not pod["metadata"].get("deletionTimestamp"):
-                self.leave(pod, Outcome(reason="Succeeded", evaluation=RESULT))
+                self.leave(pod, self._evaluated)
 
     def train(self, job: Object) -> None:
         """KubeRay has made the cluster and Ray runs the job."""

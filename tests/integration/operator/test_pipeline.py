@@ -9,7 +9,7 @@ from typing import Any
 
 from ..kube import Kube, Object, eventually
 from .proxy import Proxy
-from .ray import JOB, PIPELINE, RAY, Ray, fine_tune_job, rlhf_pipeline, told
+from .ray import GATE_FAILED, JOB, PIPELINE, RAY, Ray, fine_tune_job, rlhf_pipeline, run_config, told
 from .receiver import Receiver
 from .running import Operator
 from .test_kill_anywhere import PATIENT, phase, timeless
@@ -50,6 +50,11 @@ def play(
 
 def is_over(pipeline: Object) -> bool:
     return phase(pipeline) in ("Succeeded", "Failed")
+
+
+def is_later_over(stage: str) -> Callable[[Object], bool]:
+    """Whether the pipeline is over since a later stage has begun."""
+    return lambda pipeline: is_over(pipeline) and bool(line(pipeline, stage).get("job"))
 
 
 def jobs(kube: Kube, namespace: str) -> list[str]:
@@ -126,13 +131,41 @@ def test_a_failed_stage_is_tried_again_alone(kube: Kube, namespace: str, operato
     assert second["spec"]["training"]["seed"] == 5
 
 
-def test_a_failed_job_is_run_again_as_it_is_when_it_is_deleted(kube: Kube, namespace: str, operator: Operator) -> None:
+def test_a_stage_that_fails_at_a_gate_goes_on_with_its_model_and_one_that_is_deleted_runs_again(
+    kube: Kube, namespace: str, operator: Operator
+) -> None:
     operator.start()
-    kube.create(rlhf_pipeline(NAME, namespace))
-    play(kube, namespace, Ray(kube, namespace, hopeless=(f"{NAME}-reward",)), is_over)
+    gated = {"metrics": ["perplexity"], "gates": [{"metric": "perplexity", "atMost": 1}]}
+    data = {"train": {"source": "hf://org/answers"}, "test": {"source": "hf://org/answers", "split": "test"}}
+    sft = {"dataset": data, "method": {"lora": {}}, "evaluation": gated}
+    kube.create(rlhf_pipeline(NAME, namespace, sft=sft))
+    failed = play(kube, namespace, Ray(kube, namespace, evaluated=GATE_FAILED), is_over)
+    reason = "the model does not meet evaluation.gates: perplexity is 2, but should be at most 1"
+    assert phase(failed) == "Failed"
+    assert failed["status"]["message"].startswith(f"stage sft failed: {reason}; change spec.sft to run it")
+    conditions = {c["type"]: (c["status"], c["reason"]) for c in failed["status"]["conditions"]}
+    assert conditions["Failed"] == ("True", "GateFailed")
+    assert [(each["name"], each.get("phase")) for each in failed["status"]["stages"]] == [
+        ("sft", "Failed"), ("reward", None), ("ppo", None)
+    ]  # fmt: skip
+    assert jobs(kube, namespace) == [f"{NAME}-sft"], "what builds on it is not begun"
+    job = kube.get(*JOB, f"{NAME}-sft", namespace)["status"]
+    judged = {c["type"]: (c["status"], c["reason"]) for c in job["conditions"]}
+    assert (judged["Trained"][0], judged["Evaluated"]) == ("True", ("False", "GateFailed"))
+    assert job["evaluation"]["metrics"][0]["tuned"]["value"] == 2
+    told_to_pod = run_config(kube, namespace, f"{NAME}-sft-evaluation")
+    assert [(past["number"], past["reason"]) for past in told_to_pod["past"]] == [(1, "Succeeded")]
+
+    model = f"{job['artifacts']['folder']}/model"
+    as_it_is = {"source": model, "dataset": None, "method": None, "evaluation": None}
+    kube.patch(*PIPELINE, NAME, {"spec": {"model": None, "sft": as_it_is}}, namespace)
+    hopeless = play(kube, namespace, Ray(kube, namespace, hopeless=(f"{NAME}-reward",)), is_later_over("reward"))
+    assert line(hopeless, "sft")["message"] == f"is {model}"
     kube.delete(*JOB, f"{NAME}-reward", namespace)
     done = play(kube, namespace, Ray(kube, namespace), lambda p: phase(p) == "Succeeded")
     assert line(done, "reward")["number"] == 1
+    ppo = json.loads(kube.get("v1", "ConfigMap", f"{NAME}-ppo-1", namespace)["data"]["job.json"])
+    assert ppo["spec"]["model"]["source"] == model
 
 
 def test_suspending_frees_the_stage_that_runs_and_resuming_goes_on(

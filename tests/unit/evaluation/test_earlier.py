@@ -184,8 +184,8 @@ def test_what_cannot_be_compared_is_said_and_left_out(tmp_path: Path) -> None:
     run = read(tmp_path)
     for metric, rows, settings, why in [
         ("perplexity", own_rows(tokens=[2, 2, 2, 3]), {}, "its tokens are others, and a loss is one of tokens"),
-        ("judge", own_rows(), {"judge by": "job://other"}, "it was not scored by the same"),
-        ("tone", own_rows(), {"tone by": "ours.metrics:tone"}, "it was not scored by the same"),
+        ("judge", own_rows(), {"judge by": "job://other"}, "it was not scored by the same judge"),
+        ("tone", own_rows(), {"tone by": "ours.metrics:tone"}, "it was not scored by the same function"),
         ("judge", own_rows(), {}, "its evaluation holds no values of it; evaluate it again with this metric"),
     ]:
         found, said = scores(run, metric, "exactMatch", rows=rows, **settings)

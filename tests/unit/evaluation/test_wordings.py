@@ -13,6 +13,7 @@ from tunesmith.evaluation.metrics import exact_match
 from tunesmith.evaluation.prompts import Variant, variants_of
 from tunesmith.evaluation.questions import question_of, with_question
 from tunesmith.evaluation.report import EvaluationReport, PromptsReport
+from tunesmith.evaluation.verdict import Better
 from tunesmith.evaluation.wordings import Wording, prompts_report, same_answers
 
 DATASET = {"train": {"source": "a"}, "test": {"source": "b"}}
@@ -110,13 +111,13 @@ def wording(texts: list[str | None]) -> Wording:
     return Wording({"tuned": answers_of(texts)}, {"tuned": compared(exact_match, texts)})
 
 
-def report_of(own: list[str | None], *others: list[str | None]) -> PromptsReport:
+def report_of(own: list[str | None], *others: list[str | None], better: Better = "higher") -> PromptsReport:
     texts = [f"{row}" for row in range(len(own))]
     variants = [
         Variant(f"v{number}", "template", "{prompt}{response}", [*texts[:2], *("x" + t for t in texts[2:])], [])
         for number in range(len(others))
     ]
-    return prompts_report("exactMatch", texts, wording(own), variants, [wording(other) for other in others])
+    return prompts_report("exactMatch", better, texts, wording(own), variants, [wording(other) for other in others])
 
 
 def test_a_wording_that_costs_is_found_and_one_that_does_not_is_not() -> None:
@@ -124,6 +125,7 @@ def test_a_wording_that_costs_is_found_and_one_that_does_not_is_not() -> None:
     report = report_of(right, ["?"] * 24, right, [*right[:-1], "?"])
     bad, same, nearly = report.variants
     assert (bad.tuned.value, bad.difference.value, bad.verdict) == (0, -1, "worse")
+    assert report_of(right, ["?"] * 24, better="lower").variants[0].verdict == "better", "an own metric, of errors"
     assert (same.difference.value, same.verdict, same.same_answers.value) == (0, "no difference shown", 1)
     assert nearly.verdict == "no difference shown"
     assert (bad.row, bad.own, bad.example, bad.changed) == (3, "2", "x2", 22)
@@ -157,6 +159,6 @@ def test_the_terminal_gets_a_line() -> None:
     report = EvaluationReport.model_validate(body).model_copy(update={"prompts": report_of(right, ["?"] * 24, right)})
     (line,) = highlights(report)
     assert line == (
-        "wording: exactMatch 1.000 with the job's own prompts; least with template v0, 0, a difference of "
+        "wording: exactMatch 1.000 with the job's own prompts; worst with template v0, 0, a difference of "
         "-1.000 [-1.000, -1.000]: worse; two templates get the same answer in 0.333 [0.333, 0.333] of cases"
     )

@@ -1,5 +1,6 @@
 """How attempts end, and what follows."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -187,7 +188,10 @@ def test_the_micro_batch_is_halved_until_it_is_one() -> None:
         sizes.append(world.status.attempts[-1].overrides.micro_batch_size)
         world.trains().tells("OutOfMemory").looks()
     assert sizes == [None, 2, 1]
-    assert '"microBatchSize":1' in world.objects["ConfigMap", "tune-3"]["data"]["run.json"]
+    third = json.loads(world.objects["ConfigMap", "tune-3"]["data"]["run.json"])
+    assert third["overrides"]["microBatchSize"] == 1
+    assert [(past["number"], past["reason"]) for past in third["past"]] == [(1, "OutOfMemory"), (2, "OutOfMemory")]
+    assert third["past"][1]["overrides"]["microBatchSize"] == 2
     assert "raise scaling.resources" in world.message("Failed")
 
 

@@ -9,10 +9,11 @@ import pytest
 
 from tests.unit.report.runs import ARABIC, EMOJI, LONG, NASTY, evaluation, finished, job_of, make_run, metric
 from tunesmith.api.load import InputError
-from tunesmith.api.outcome import Outcome
+from tunesmith.api.outcome import Outcome, Overrides, PastAttempt
 from tunesmith.api.pod import RunFolder
+from tunesmith.launch.folder import write_attempts
 from tunesmith.report.compare import comparison_page, differing_fields
-from tunesmith.report.page import configuration_of, run_page
+from tunesmith.report.page import configuration_of, run_page, status_of
 from tunesmith.report.read import read_run
 from tunesmith.report.samples import Text, samples_of
 from tunesmith.report.summary import summary_of
@@ -99,6 +100,17 @@ def test_what_is_missing_is_said(tmp_path: Path, outcome: Outcome | None, steps:
     text = words_of(page_of(make_run(tmp_path, outcome=outcome, steps=steps)))
     for part in [*parts, "Nothing was evaluated, so nothing is known of where it is wrong"]:
         assert part in text, part
+
+
+def test_every_attempt_is_told(tmp_path: Path) -> None:
+    folder = finished(tmp_path)
+    lost = PastAttempt(number=1, reason="WorkerLost", message="node <b>7</b> went away")
+    changed = Overrides(micro_batch_size=4, learning_rate_scale=0.5)
+    write_attempts(folder, [lost, PastAttempt(number=2, reason="Succeeded", overrides=changed)])
+    said = words_of(page_of(folder))
+    assert "The last one was attempt 2" in said
+    assert "attempt 1 WorkerLost Node <b>7</b> went away. the spec as it is" in said
+    assert "attempt 2 Succeeded micro-batch 4, 0.5 of the learning rate" in said
 
 
 def test_an_evaluation_of_another_release_is_said_to_be_unreadable(tmp_path: Path) -> None:
@@ -227,7 +239,9 @@ def test_markdown_keeps_what_it_is_given() -> None:
 
 
 def test_a_job_that_only_evaluates_tells_of_no_training(tmp_path: Path) -> None:
-    folder = make_run(tmp_path, steps=0, report=evaluation())
+    earlier = metric("exactMatch", (0.2, 0.1, 0.3), "better", to="job://before")
+    failed = {"metric": "exactMatch", "passed": False, "message": "exactMatch is 0.6, below 0.9"}
+    folder = make_run(tmp_path, steps=0, report=evaluation(metrics=[earlier], gates=[failed]))
     config = json.loads(folder.config.read_text())
     for part in ("objective", "method"):
         del config["job"]["spec"][part]
@@ -235,6 +249,7 @@ def test_a_job_that_only_evaluates_tells_of_no_training(tmp_path: Path) -> None:
     folder.config.write_text(json.dumps(config))
     text = words_of(page_of(folder))
     assert "This job trains nothing: it evaluates the model of job base" in text
-    assert "Evaluated" in text
+    assert status_of(read_run(folder)) == ("Gate failed", "bad")
+    assert "it reaches exact match 0.600 [0.500, 0.700], better than job://before's 0.400 by" in text
     assert "no step was finished" not in text and "The data were not read" not in text
     assert "tunesmith run -f sums.yaml --mount sums=DIR" in text

@@ -14,6 +14,8 @@ RUN_SCHEMES: tuple[Scheme, ...] = ("job", "pvc", "file", "path")
 
 ModelUri = Annotated[Uri, AfterValidator(check_uri(*MODEL_SCHEMES))]
 RunUri = Annotated[Uri, AfterValidator(check_uri(*RUN_SCHEMES))]
+SingleMetric = Annotated[str, Field(max_length=64, pattern=r"^[a-z][A-Za-z0-9]*$")]
+"""The name of one of our metrics, or of evaluation.own."""
 MetricLabel = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.,:/ -]+$")]
 """A metric's name: one of ours, that of evaluation.own, or TASK/METRIC of evaluation.harness."""
 
@@ -41,7 +43,7 @@ class Judge(Schema):
 class OwnMetric(Schema):
     """A metric of your own, where the administrator allows its module."""
 
-    name: Annotated[str, Field(max_length=64, pattern=r"^[a-z][A-Za-z0-9]*$")]
+    name: SingleMetric
     """What it is called in results."""
     function: Annotated[str, Field(max_length=256, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
     """PACKAGE.MODULE:FUNCTION; takes a list of answers and one of references, and returns a number for each."""
@@ -92,8 +94,9 @@ class PromptsSpec(Schema):
     changes: Annotated[list[Literal["case", "typos", "order"]], Field(max_length=3)] = []
     """Small changes of the prompt's own text, drawn with a fixed seed: the case of letters, swapped and missing
     letters, the order of sentences."""
-    metric: MetricName | None = None
-    """What the answers are judged by; by default the first of evaluation.metrics that compares answers."""
+    metric: SingleMetric | None = None
+    """What the answers are judged by: one of evaluation.metrics or evaluation.own; by default the first that judges
+    answers."""
     typo_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
     """The share of words with a typo."""
 
@@ -115,8 +118,8 @@ class PromptsSpec(Schema):
 class FailuresSpec(Schema):
     """The rows that went wrong, in groups."""
 
-    metric: MetricName | None = None
-    """What rows are judged by; by default the first of evaluation.metrics."""
+    metric: SingleMetric | None = None
+    """What rows are judged by: one of evaluation.metrics or evaluation.own; by default the first."""
     samples: Annotated[int, Field(ge=1, le=1000)] = 20
     """How many of the worst rows, and of those that became worse, are shown."""
     encoder: Encoder | None = None
@@ -190,21 +193,24 @@ class EvaluationSpec(Schema):
         Rule(
             cel="self.own.all(m, self.own.exists_one(n, n.name == m.name) && !(m.name in self.metrics))",
             message="should have names that differ from each other and from evaluation.metrics",
-            holds=lambda e: len({*e.metrics, *(m.name for m in e.own)}) == len(e.metrics) + len(e.own),
+            holds=lambda e: len({*e.metrics, *e.own_names}) == len(e.metrics) + len(e.own),
             field="own",
         ),
         Rule(
-            cel="!has(self.prompts) || (has(self.prompts.metric) ? self.prompts.metric in self.metrics && "
-            f"self.prompts.metric in {list(JUDGE_ANSWERS)} : self.metrics.exists(m, m in {list(JUDGE_ANSWERS)}))",
-            message="should be one of evaluation.metrics that judges each answer, as exactMatch, judge and reward do",
+            cel="!has(self.prompts) || (has(self.prompts.metric) ? (self.prompts.metric in self.metrics && "
+            f"self.prompts.metric in {list(JUDGE_ANSWERS)}) || self.own.exists(o, o.name == self.prompts.metric) : "
+            f"self.own.size() > 0 || self.metrics.exists(m, m in {list(JUDGE_ANSWERS)}))",
+            message="should be one of evaluation.metrics that judges each answer, as exactMatch, judge and reward do, "
+            "or of evaluation.own",
             holds=lambda e: e.prompts is None or e.prompts_metric is not None,
             field="prompts.metric",
         ),
         Rule(
             cel="!has(self.failures.metric) || (self.failures.metric in self.metrics && "
-            f"!(self.failures.metric in {sorted(NEITHER_IS_BETTER)}))",
-            message="should be one of evaluation.metrics, of which more or less is good",
-            holds=lambda e: e.failures.metric in (None, *(set(e.metrics) - NEITHER_IS_BETTER)),
+            f"!(self.failures.metric in {sorted(NEITHER_IS_BETTER)})) || "
+            "self.own.exists(o, o.name == self.failures.metric)",
+            message="should be one of evaluation.metrics, of which more or less is good, or of evaluation.own",
+            holds=lambda e: e.failures.metric in (None, *e.own_names, *(set(e.metrics) - NEITHER_IS_BETTER)),
             field="failures.metric",
         ),
         Rule(
@@ -249,11 +255,16 @@ class EvaluationSpec(Schema):
         return {location.name for location in locations if location.scheme == "job"}
 
     @property
-    def prompts_metric(self) -> MetricName | None:
+    def own_names(self) -> list[str]:
+        """The names of the metrics of evaluation.own."""
+        return [metric.name for metric in self.own]
+
+    @property
+    def prompts_metric(self) -> str | None:
         """What answers to other wordings are judged by; None where nothing that is asked for can."""
         asked = self.prompts.metric if self.prompts is not None else None
-        fit = [m for m in self.metrics if m in JUDGE_ANSWERS and asked in (None, m)]
-        return fit[0] if fit else None
+        judging = [*(metric for metric in self.metrics if metric in JUDGE_ANSWERS), *self.own_names]
+        return next((metric for metric in judging if asked in (None, metric)), None)
 
     @property
     def model_sources(self) -> dict[str, str]:
@@ -272,5 +283,4 @@ class EvaluationSpec(Schema):
 
     def measures(self, label: str) -> bool:
         """Whether a metric of this name is asked for."""
-        own = {metric.name for metric in self.own}
-        return label in self.metrics or label in own or (self.harness is not None and "/" in label)
+        return label in self.metrics or label in self.own_names or (self.harness is not None and "/" in label)

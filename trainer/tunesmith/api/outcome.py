@@ -41,6 +41,19 @@ class Overrides(Record):
     """Multiplies training.learningRate after the loss diverged."""
 
 
+class PastAttempt(Record):
+    """An attempt that is over, for those who read of it later."""
+
+    number: int
+    """Counted from 1."""
+    reason: str
+    """Why it ended: one of Reason, or what the operator saw, such as Suspended."""
+    message: str = ""
+    """The end in a sentence."""
+    overrides: Overrides = Overrides()
+    """What it changed in the spec."""
+
+
 class Artifacts(Record):
     """Where a run left what: addresses such as pvc://CLAIM/PATH on a cluster, paths on one machine."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tunesmith.api.base import Record
-from tunesmith.api.outcome import Overrides
+from tunesmith.api.outcome import Overrides, PastAttempt
 
 CONFIG_DIR = PurePosixPath("/etc/tunesmith")
 """Where an attempt's ConfigMap is mounted."""
@@ -48,6 +48,8 @@ class RunConfig(Record):
     """The run's folder, as pvc://CLAIM/NAMESPACE/NAME-UID8."""
     overrides: Overrides = Overrides()
     """What this attempt changes in the spec."""
+    past: list[PastAttempt] = []
+    """The attempts before this one; the evaluation's, all of the training."""
     runs: dict[str, str] = {}
     """The run folders of the jobs in evaluation.compareWith by the job's name, as pvc://CLAIM/PATH."""
     metric_modules: list[str] = []
@@ -84,6 +86,7 @@ class RunFolder:
         self.logs = root / "logs"
         self.metrics = root / "metrics.jsonl"
         self.result = root / "result.json"
+        self.attempts = root / "attempts.json"
         self.answers = root / "answers.jsonl"
         self.policy_plot = root / "ppo.png"
         self.findings = root / "findings.json"

@@ -153,7 +153,7 @@ def evaluate_in_pod(
     from tunesmith.evaluation.progress import log_tenths
     from tunesmith.evaluation.run import evaluate_job
     from tunesmith.evaluation.work import Here
-    from tunesmith.launch.folder import FolderInUseError, open_folder
+    from tunesmith.launch.folder import FolderInUseError, open_folder, write_attempts
     from tunesmith.report.write import leave_report, with_report
     from tunesmith.tracking.beside import tracked
     from tunesmith.training.failures import outcome_of
@@ -169,6 +169,7 @@ def evaluate_in_pod(
             spans_of_pod(job, run),
             tracked(job, folder, logging.info) as track,
         ):
+            write_attempts(folder, run.past)
             outcome = evaluate_job(job, folder, resolver, log_tenths(), attempt, Here(), run.metric_modules)
             outcome = with_report(outcome, leave_report(folder))
             track(outcome)
@@ -194,7 +195,7 @@ def evaluate_on_ray(config: Path = Path(CONFIG_DIR), mount_root: Path = Path(MOU
     log_in_pod(job.metadata.namespace, job.metadata.name, run.attempt)
     quiet_libraries()
     from tunesmith.evaluation.workers import evaluate_on_cluster
-    from tunesmith.launch.folder import FolderInUseError, open_folder, write_outcome
+    from tunesmith.launch.folder import FolderInUseError, open_folder, write_attempts, write_outcome
     from tunesmith.report.write import leave_report, with_report
     from tunesmith.tracking.beside import tracked
     from tunesmith.training.failures import outcome_of
@@ -208,6 +209,7 @@ def evaluate_on_ray(config: Path = Path(CONFIG_DIR), mount_root: Path = Path(MOU
             tracked(job, folder, logging.info) as track,
         ):
             folder.evaluation_outcome.unlink(missing_ok=True)
+            write_attempts(folder, run.past)
             outcome = evaluate_on_cluster(job, folder, resolver, run.attempt, run.metric_modules)
             outcome = with_report(outcome, leave_report(folder))
             track(outcome)

@@ -101,11 +101,10 @@ def _scored(
     for run in earlier:
         others[run.address], missing = earlier_scores(run, list(tuned.scores.metrics), tested, settings, scorers.rows)
         warnings += missing
-    better = {metric.name: metric.better for metric in evaluation.own}
     scored = []
     for name in sorted(tuned.scores.metrics, key=lambda name: names.index(name) if name in names else len(names)):
         beside = {to: scores[name] for to, scores in others.items() if name in scores}
-        scored.append(Scored(name, better.get(name, better_of(name)), tuned.scores.metrics[name], beside))
+        scored.append(Scored(name, better_of(name, evaluation.own), tuned.scores.metrics[name], beside))
     return scored, warnings
 
 

@@ -24,6 +24,8 @@ PLACE = "spec.evaluation.compareWith"
 Compare = Callable[[str, Sequence[str | None], Sequence[str]], RowScores | None]
 """Scores answers beside references by a metric; None where it is no metric of texts."""
 _OF_LOSSES: dict[str, Callable[[Floats, Floats], RowScores]] = {"loss": mean_score, "perplexity": perplexity}
+_MAKERS = {"judge": "judge", "reward": "reward"}
+"""What a metric's scores come from; of an own one it is a function."""
 _BETWEEN_MODELS = frozenset({"winRate", "divergence"})
 """Comparisons with the base themselves."""
 
@@ -189,7 +191,7 @@ def _scores(run: EarlierRun, name: str, ours: OwnRows, settings: Mapping[str, ob
             return scores
     label = f"{name} by"
     if run.report.settings.get(label) != settings.get(label):
-        raise _NotComparableError("it was not scored by the same")
+        raise _NotComparableError(f"it was not scored by the same {_MAKERS.get(name, 'function')}")
     values = np.array([row.get(name, np.nan) for row in rows], np.float64)
     counted = ~np.isnan(values)
     if not counted.any():

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tunesmith.api.evaluation import OwnMetric
 from tunesmith.api.job import FineTuneJobSpec
-from tunesmith.api.metric import NEITHER_IS_BETTER, OF_TEXTS, MetricName
+from tunesmith.api.metric import NEITHER_IS_BETTER, OF_TEXTS
 from tunesmith.api.outcome import Interval
 from tunesmith.data.rows import Row
 from tunesmith.evaluation.formats import Format, format_of
@@ -86,7 +87,8 @@ def find_failures(
     metric = _metric(spec, models["tuned"])
     if metric is None:
         return None
-    judged = {name: _judge(metric, scores, test) for name, scores in models.items() if _has(metric, scores)}
+    own = spec.evaluation.own
+    judged = {name: _judge(metric, scores, test, own) for name, scores in models.items() if metric in scores.metrics}
     tuned, base = judged["tuned"], judged.get("base")
     right = {name: _right(metric, scores, test) for name, scores in models.items()}
     expected = format_of(text["reference"] for text in test.texts if "reference" in text)
@@ -122,39 +124,36 @@ def _question(row: Row, number: int, test: TestSet, spec: FineTuneJobSpec) -> st
     return text["text"] if "text" in text else question_of(row, spec)
 
 
-def _metric(spec: FineTuneJobSpec, tuned: ModelScores) -> MetricName | None:
+def _metric(spec: FineTuneJobSpec, tuned: ModelScores) -> str | None:
     """What rows are judged by: as asked; of a policy its reward; else the first that has good values."""
     assert spec.evaluation is not None
     if spec.evaluation.failures.metric is not None:
         return spec.evaluation.failures.metric
-    found = [m for m in spec.evaluation.metrics if m not in NEITHER_IS_BETTER and m in tuned.metrics]
+    asked = [*spec.evaluation.metrics, *spec.evaluation.own_names]
+    found = [metric for metric in asked if metric not in NEITHER_IS_BETTER and metric in tuned.metrics]
     if spec.objective.ppo is not None and "reward" in found:
         return "reward"
     return found[0] if found else None
 
 
-def _has(metric: MetricName, scores: ModelScores) -> bool:
-    return metric in scores.metrics
-
-
-def _judge(metric: MetricName, scores: ModelScores, test: TestSet) -> _Judged:
+def _judge(metric: str, scores: ModelScores, test: TestSet, own: Sequence[OwnMetric]) -> _Judged:
     if scores.pairs is not None and test.pairs is not None:
         right, prompts = preferred(scores.pairs), np.array(test.pairs.prompts, dtype=object)
         lead: Floats = scores.pairs[:, 0] - scores.pairs[:, 1]
         return _Judged(right, [lead], lambda rows: by_prompt(right[rows], prompts[rows].tolist()))
     of_metric = scores.metrics[metric]
-    others = [_goodness(name, other) for name, other in scores.metrics.items() if name != metric]
-    return _Judged(_goodness(metric, of_metric), others, lambda rows: _on(of_metric, rows))
+    others = [_goodness(name, other, own) for name, other in scores.metrics.items() if name != metric]
+    return _Judged(_goodness(metric, of_metric, own), others, lambda rows: _on(of_metric, rows))
 
 
-def _goodness(metric: str, scores: RowScores) -> Floats:
+def _goodness(metric: str, scores: RowScores, own: Sequence[OwnMetric]) -> Floats:
     """Of each row; perplexity by its logarithm, so that differences are in nats per token."""
     values = scores.of_rows()
     if metric == "perplexity":
         values = np.log(values)
     if metric in NEITHER_IS_BETTER:
         return np.zeros(len(values))
-    return -values if better_of(metric) == "lower" else values
+    return -values if better_of(metric, own) == "lower" else values
 
 
 def _on(scores: RowScores, rows: NDArray[np.int64]) -> RowScores:
@@ -176,7 +175,7 @@ def _regressed(tuned: _Judged, base: _Judged) -> list[int]:
     return [row + 1 for row in order]
 
 
-def _right(metric: MetricName, scores: ModelScores, test: TestSet) -> list[bool | None]:
+def _right(metric: str, scores: ModelScores, test: TestSet) -> list[bool | None]:
     """Whether each answer is perfect: the same as its reference, or with the best score of a metric that compares the
     two. None where there is no reference."""
     if scores.answers is None:
@@ -192,7 +191,7 @@ def _right(metric: MetricName, scores: ModelScores, test: TestSet) -> list[bool 
     ]
 
 
-def _perfect(metric: MetricName, judged: _Judged, right: Sequence[bool | None]) -> NDArray[np.bool_]:
+def _perfect(metric: str, judged: _Judged, right: Sequence[bool | None]) -> NDArray[np.bool_]:
     if metric in OF_TEXTS:
         return np.array([bool(perfect) for perfect in right], np.bool_)
     if metric in ("pairAccuracy", "winRate"):

@@ -8,7 +8,7 @@ import difflib
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -46,8 +46,14 @@ class HarnessMetric:
     """Where it is the mean of its rows."""
 
 
-Harness = dict[str, HarnessMetric]
-"""By TASK/METRIC, with the filter of the answers where a task has several: gsm8k/exact_match,strict-match."""
+@dataclass(frozen=True)
+class Harness:
+    """What one model makes of all tasks."""
+
+    metrics: dict[str, HarnessMetric] = field(default_factory=dict)
+    """By TASK/METRIC, with the filter of the answers where a task has several: gsm8k/exact_match,strict-match."""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """Of each row of each task (and filter) what was asked, what the model gave, and its scores."""
 
 
 class Tasks:
@@ -94,7 +100,7 @@ class Tasks:
         finally:
             np.random.set_state(state[0])
             torch.random.set_rng_state(state[1])
-        return _metrics(found, loaded["tasks"])
+        return Harness(_metrics(found, loaded["tasks"]), list(_rows(found["samples"])))
 
 
 def _load(spec: HarnessSpec, folder: Path | None) -> Any:
@@ -159,10 +165,10 @@ def _in_folder(folder: Path | None) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if folder is None else contextlib.chdir(folder)
 
 
-def _metrics(found: Any, tasks: Any) -> Harness:
+def _metrics(found: Any, tasks: Any) -> dict[str, HarnessMetric]:
     from lm_eval.api.metrics import mean
 
-    metrics: Harness = {}
+    metrics: dict[str, HarnessMetric] = {}
     for task, figures in found["results"].items():
         samples = found["samples"].get(task, [])
         for key, value in figures.items():
@@ -185,11 +191,38 @@ def _metrics(found: Any, tasks: Any) -> Harness:
     return metrics
 
 
+def _rows(samples: dict[str, list[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    for task, of_task in samples.items():
+        for sample in of_task:
+            choices = [asked[1] for asked in sample["arguments"] if len(asked) > 1 and isinstance(asked[1], str)]
+            yield {
+                "task": task,
+                "filter": sample["filter"],
+                "row": sample["doc_id"] + 1,
+                "prompt": sample["arguments"][0][0],
+                **({"choices": choices} if choices else {}),
+                "target": sample["target"],
+                "given": {"given": sample["filtered_resps"], **_numbers(sample)},
+            }
+
+
+def _numbers(sample: dict[str, Any]) -> dict[str, float]:
+    values = {name: sample[name] for name in sample["metrics"]}
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float | np.number)}
+
+
+def harness_lines(tuned: Harness, base: Harness | None) -> Iterator[dict[str, Any]]:
+    """The lines of harness.jsonl: a row of a task, and what each model gave."""
+    for number, row in enumerate(tuned.rows):
+        line = {name: value for name, value in row.items() if name != "given"} | {"tuned": row["given"]}
+        yield line | ({"base": base.rows[number]["given"]} if base is not None else {})
+
+
 def harness_scores(tuned: Harness, base: Harness | None) -> list[Scored]:
     """The metrics of tasks that are means over rows, beside the base's."""
     found = []
-    for label, metric in tuned.items():
-        beside = base[label].scores if base is not None else None
+    for label, metric in tuned.metrics.items():
+        beside = base.metrics[label].scores if base is not None else None
         if metric.scores is not None:
             found.append(Scored(label, metric.better, metric.scores, {"base": beside} if beside is not None else {}))
     return found
@@ -198,12 +231,12 @@ def harness_scores(tuned: Harness, base: Harness | None) -> list[Scored]:
 def harness_values(tuned: Harness, base: Harness | None) -> list[MetricReport]:
     """The other metrics of tasks: the harness's own figures, which are not paired by row and so show no difference."""
     reports = []
-    for label, metric in tuned.items():
+    for label, metric in tuned.metrics.items():
         if metric.scores is not None:
             continue
         comparisons = []
         if base is not None:
-            other = base[label].value
+            other = base.metrics[label].value
             comparisons.append(Comparison(to="base", value=other, difference=_difference(metric.value, other)))
         reports.append(
             MetricReport(

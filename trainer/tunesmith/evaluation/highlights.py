@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from tunesmith.evaluation.figures import interval_text, number_text
 from tunesmith.evaluation.report import EvaluationReport, FailuresReport, PromptsReport
-from tunesmith.evaluation.verdict import better_of
 
 _ROWS = 5
 
@@ -19,11 +18,11 @@ def highlights(report: EvaluationReport) -> Iterator[str]:
 
 def _of_prompts(report: PromptsReport) -> str:
     """The wording that costs most, and how alike answers are."""
-    sign = -1 if better_of(report.metric) == "lower" else 1
+    sign = -1 if report.better == "lower" else 1
     worst = min(report.variants, key=lambda variant: sign * variant.difference.value)
     shown = f": {worst.verdict}" if worst.verdict else ""
     text = (
-        f"wording: {report.metric} {number_text(report.own.value)} with the job's own prompts; least with "
+        f"wording: {report.metric} {number_text(report.own.value)} with the job's own prompts; worst with "
         f"{worst.kind} {worst.name}, {number_text(worst.tuned.value)}, a difference of "
         f"{interval_text(worst.difference, '+')}{shown}"
     )

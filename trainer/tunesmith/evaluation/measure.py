@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -84,7 +84,7 @@ def measure(
     scores = score_model(outputs, test, spec, tell, drawn)
     others = answer_variants(outputs, variants, spec, tell)
     if tasks is not None:
-        scores.harness.update(tasks.run(outputs, tell))
+        scores = replace(scores, harness=tasks.run(outputs, tell))
     kind = outputs.of(describe_model())[0][0]
     answers = scores.answers
     report = ModelReport.model_validate(

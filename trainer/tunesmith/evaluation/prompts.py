@@ -88,6 +88,7 @@ def judge_answers(
     metric: str,
     models: Sequence[Answers],
     variant: Variant,
+    own_texts: Sequence[str],
     references: Sequence[str],
     spec: FineTuneJobSpec,
     scorers: Scorers,
@@ -102,6 +103,7 @@ def judge_answers(
         metric: evaluation.prompts.metric.
         models: the answers of each model.
         variant: the wording.
+        own_texts: the job's own prompts: a judge reads them instead, whose scores would else tell of the wording.
         references: the right answers.
         spec, scorers, resolver, open_outputs, tokenizer, progress: as for the evaluation.
 
@@ -111,7 +113,7 @@ def judge_answers(
     if metric == "reward":
         return policy.rewards(models, variant.prompts, references, spec, resolver, open_outputs, tokenizer, progress)
     if metric == "judge":
-        return judge.judge_answers(models, variant.texts, spec, resolver, open_outputs, tokenizer, progress)
+        return judge.judge_answers(models, own_texts, spec, resolver, open_outputs, tokenizer, progress)
     found = [scorers.rows(metric, answers.texts, references) for answers in models]
     scores = [score for score in found if score is not None]
     if len(scores) < len(found):

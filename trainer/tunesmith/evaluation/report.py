@@ -13,7 +13,7 @@ from tunesmith.api.outcome import EvaluationResult, Interval, MetricResult
 from tunesmith.api.pod import RunFolder
 from tunesmith.evaluation.verdict import Better, Verdict
 
-RESULT_FILE, ROWS_FILE, PROMPTS_FILE = "result.json", "rows.jsonl", "prompts.jsonl"
+RESULT_FILE, ROWS_FILE, PROMPTS_FILE, HARNESS_FILE = "result.json", "rows.jsonl", "prompts.jsonl", "harness.jsonl"
 
 _MOST = 64
 """Metrics in a job's status, at most."""
@@ -114,6 +114,8 @@ class PromptsReport(Record):
     """How much depends on the wording of prompts."""
 
     metric: str
+    better: Better = "higher"
+    """Which values of it are good."""
     own: Interval
     """The metric with the job's own prompts."""
     base: Interval | None = None
@@ -246,14 +248,16 @@ def write_report(
     report: EvaluationReport,
     rows: Iterable[dict[str, Any]],
     prompts: Iterable[dict[str, Any]] = (),
+    harness: Iterable[dict[str, Any]] = (),
 ) -> None:
-    """Leaves the files, each whole or not at all; result.json comes last. Without other wordings, those of an earlier
-    evaluation go."""
+    """Leaves the files, each whole or not at all; result.json comes last. Without other wordings or tasks of the
+    harness, those of an earlier evaluation go."""
     folder.evaluation.mkdir(parents=True, exist_ok=True)
-    for name, lines in ((ROWS_FILE, rows), (PROMPTS_FILE, prompts)):
-        _replace(folder.evaluation / name, (json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    if report.prompts is None:
-        (folder.evaluation / PROMPTS_FILE).unlink()
+    for name, lines in ((ROWS_FILE, rows), (PROMPTS_FILE, prompts), (HARNESS_FILE, harness)):
+        file = folder.evaluation / name
+        _replace(file, (json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        if name != ROWS_FILE and not file.stat().st_size:
+            file.unlink()
     _replace(folder.evaluation / RESULT_FILE, [report.model_dump_json(indent=1, exclude_none=True) + "\n"])
 
 

@@ -22,7 +22,7 @@ from tunesmith.evaluation.assemble import make_report
 from tunesmith.evaluation.earlier import OwnRows, read_earlier_runs, row_ids
 from tunesmith.evaluation.failures import find_failures
 from tunesmith.evaluation.generate import Answers
-from tunesmith.evaluation.harness import Tasks
+from tunesmith.evaluation.harness import Tasks, harness_lines
 from tunesmith.evaluation.measure import Measured, base_candidate, measure, tuned_candidate
 from tunesmith.evaluation.outputs import Outputs, delete_others
 from tunesmith.evaluation.prompts import Variant, judge_answers, variants_of
@@ -36,6 +36,7 @@ from tunesmith.evaluation.score import (
 )
 from tunesmith.evaluation.scorers import Scorers
 from tunesmith.evaluation.statistics import RowScores
+from tunesmith.evaluation.verdict import better_of
 from tunesmith.evaluation.wordings import Wording, lines_of, prompts_report
 from tunesmith.evaluation.work import Crew, Here, RowsFailedError
 from tunesmith.models.load import ModelLocation, load_tokenizer, locate
@@ -155,21 +156,26 @@ def _evaluate(
         compare_policies(tuned.scores, beside, test, spec, resolver, open_outputs, tokenizer, progress)
 
     models = {"tuned": tuned, **({"base": base} if base else {})}
-    judge = partial(judge_answers, references=test.references, spec=spec, scorers=scorers, resolver=resolver)
+    asked = [text.get("prompt", "") for text in test.texts]
+    judge = partial(
+        judge_answers, own_texts=asked, references=test.references, spec=spec, scorers=scorers, resolver=resolver
+    )
     judge = partial(judge, open_outputs=open_outputs, tokenizer=tokenizer, progress=progress)
     own, wordings = _wordings(models, variants, evaluation, judge)
     crew.release()
     failures = find_failures(rows, test, {n: m.scores for n, m in models.items()}, spec, resolver, progress)
     report = make_report(job, evaluation, test, tuned, base, tested, earlier, scorers)
     metric = str(evaluation.prompts_metric)
+    better = better_of(metric, evaluation.own)
     more = {
-        "prompts": prompts_report(metric, [t["prompt"] for t in test.texts], own, variants, wordings) if own else None,
+        "prompts": prompts_report(metric, better, asked, own, variants, wordings) if own else None,
         "failures": failures.report if failures else None,
     }
     report = report.model_copy(update=more)
     kinds = failures.kinds if failures else {}
     lines = row_lines(test, tested.ids, tuned, base, Centring.read(Path(location.name)), kinds)
-    write_report(folder, report, lines, lines_of(metric, variants, wordings, answer_line))
+    asked_of_tasks = harness_lines(tuned.scores.harness, base.scores.harness if base else None)
+    write_report(folder, report, lines, lines_of(metric, variants, wordings, answer_line), asked_of_tasks)
     delete_others(folder.outputs, used)
     return report
 

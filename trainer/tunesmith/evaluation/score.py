@@ -76,8 +76,8 @@ class ModelScores:
     """Answers of the tuned policy, for its divergence."""
     likelihoods: Floats | None = None
     """Their log-probabilities; [answers]."""
-    harness: Harness = field(default_factory=dict)
-    """Metrics of tasks of lm-evaluation-harness."""
+    harness: Harness = field(default_factory=Harness)
+    """Tasks of lm-evaluation-harness."""
 
 
 def read_test_set(

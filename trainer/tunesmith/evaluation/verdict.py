@@ -1,7 +1,9 @@
 """What a comparison shows, in words, and no more than it shows."""
 
+from collections.abc import Sequence
 from typing import Literal
 
+from tunesmith.api.evaluation import OwnMetric
 from tunesmith.api.metric import LOWER_IS_BETTER, NEITHER_IS_BETTER
 from tunesmith.api.outcome import Interval
 from tunesmith.evaluation.significance import ALPHA
@@ -11,9 +13,10 @@ Verdict = Literal["better", "worse", "longer", "shorter", "no difference shown",
 Better = Literal["higher", "lower", "neither"]
 
 
-def better_of(metric: str) -> Better:
-    """Which values of one of our metrics are good."""
-    return "lower" if metric in LOWER_IS_BETTER else "neither" if metric in NEITHER_IS_BETTER else "higher"
+def better_of(metric: str, own: Sequence[OwnMetric] = ()) -> Better:
+    """Which values of one of our metrics, or of evaluation.own, are good."""
+    ours: Better = "lower" if metric in LOWER_IS_BETTER else "neither" if metric in NEITHER_IS_BETTER else "higher"
+    return next((each.better for each in own if each.name == metric), ours)
 
 
 def is_tested(metric: str, better: Better) -> bool:

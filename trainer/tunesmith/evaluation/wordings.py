@@ -17,7 +17,7 @@ from tunesmith.evaluation.metrics.numbers import last_number
 from tunesmith.evaluation.prompts import PLACE, Variant
 from tunesmith.evaluation.report import MetricReport, PromptsReport, VariantReport
 from tunesmith.evaluation.statistics import RowScores, estimate, mean_score
-from tunesmith.evaluation.verdict import better_of
+from tunesmith.evaluation.verdict import Better
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,18 @@ class Wording:
 
 
 def prompts_report(
-    metric: str, own_texts: Sequence[str], own: Wording, variants: Sequence[Variant], wordings: Sequence[Wording]
+    metric: str,
+    better: Better,
+    own_texts: Sequence[str],
+    own: Wording,
+    variants: Sequence[Variant],
+    wordings: Sequence[Wording],
 ) -> PromptsReport:
     """The figures of each wording beside the job's own; verdicts are corrected for all of them (Holm).
 
     Args:
         metric: what answers are judged by.
+        better: which values of it are good.
         own_texts: the job's own prompts.
         own: what became of these.
         variants: the others.
@@ -45,7 +51,7 @@ def prompts_report(
     Raises:
         InputError: to one of them there is no answer that can be judged.
     """
-    better, beside = better_of(metric), {"own": own.scores["tuned"]}
+    beside = {"own": own.scores["tuned"]}
     judged = metric_reports([Scored(metric, better, wording.scores["tuned"], beside) for wording in wordings])
     parts = zip(variants, wordings, judged, strict=True)
     templates = [w.answers["tuned"].texts for v, w in zip(variants, wordings, strict=True) if v.kind == "template"]
@@ -53,6 +59,7 @@ def prompts_report(
     return PromptsReport.model_validate(
         {
             "metric": metric,
+            "better": better,
             "own": estimate(own.scores["tuned"]).tuned,
             "base": _of_base(own),
             "ownTokens": _length(own.answers["tuned"]),

@@ -4,20 +4,23 @@ import fcntl
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
+from pydantic import TypeAdapter
+
 from tunesmith.api.identity import differing_fields, identity_fields, identity_hash
 from tunesmith.api.job import FineTuneJob
 from tunesmith.api.load import InputError, Problem
-from tunesmith.api.outcome import Outcome
+from tunesmith.api.outcome import Outcome, Overrides, PastAttempt
 from tunesmith.api.pod import RunFolder
 
 _VERSIONS = ("tunesmith", "torch", "transformers", "accelerate", "peft", "bitsandbytes", "deepspeed", "ray")
+_ATTEMPTS = TypeAdapter(list[PastAttempt])
 
 
 class FolderInUseError(InputError):
@@ -129,6 +132,26 @@ def write_outcome(path: Path, outcome: Outcome) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(outcome.model_dump_json(indent=1, exclude_none=True), encoding="utf-8")
     partial.replace(path)
+
+
+def write_attempts(folder: RunFolder, attempts: Sequence[PastAttempt]) -> None:
+    """Leaves the attempts that are over in attempts.json, the oldest first."""
+    partial = folder.attempts.with_suffix(".partial")
+    partial.write_text(_ATTEMPTS.dump_json(list(attempts), indent=1, by_alias=True).decode(), encoding="utf-8")
+    partial.replace(folder.attempts)
+
+
+def read_attempts(folder: RunFolder) -> list[PastAttempt]:
+    """The attempts that are over; none where they cannot be read."""
+    try:
+        return _ATTEMPTS.validate_json(folder.attempts.read_bytes())
+    except (OSError, ValueError):
+        return []
+
+
+def past_attempt(outcome: Outcome, overrides: Overrides) -> PastAttempt:
+    """An attempt that ended so."""
+    return PastAttempt(number=outcome.attempt, reason=outcome.reason, message=outcome.message, overrides=overrides)
 
 
 def read_result(path: Path) -> Outcome | None:

@@ -12,7 +12,7 @@ from tunesmith.api.job import FineTuneJob
 from tunesmith.api.outcome import Outcome, next_attempt
 from tunesmith.api.pod import RunFolder
 from tunesmith.api.spans import span
-from tunesmith.launch.folder import write_result
+from tunesmith.launch.folder import past_attempt, read_attempts, write_attempts, write_result
 from tunesmith.launch.workers import Placement, run_attempt
 from tunesmith.sources import Resolver
 from tunesmith.training.assignment import Assignment
@@ -46,17 +46,21 @@ def run_attempts(
     """Attempts, until one succeeds or nothing is left to try.
 
     Args:
-        assignment: the first attempt.
+        assignment: the first attempt; where the folder knows of earlier ones, it is counted on from these.
         placement: where its workers run.
         tell: is given a sentence before each further attempt.
         worth_retrying: the reasons after which another attempt is made.
     """
-    spec, failures = assignment.job.spec, 0
+    spec, failures, past = assignment.job.spec, 0, read_attempts(assignment.folder)
+    if past:
+        assignment = replace(assignment, attempt=past[-1].number + 1)
     while True:
         with span("attempt", {"tunesmith.attempt": assignment.attempt}) as note:
             outcome = run_attempt(assignment, placement)
             note({"tunesmith.reason": outcome.reason})
         write_result(assignment.folder, outcome)
+        past.append(past_attempt(outcome, assignment.overrides))
+        write_attempts(assignment.folder, past)
         retry = next_attempt(outcome.reason, assignment.overrides, spec.training.micro_batch_size)
         if retry is None or outcome.reason not in worth_retrying or failures >= spec.backoff_limit:
             return outcome

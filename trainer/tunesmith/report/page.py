@@ -44,6 +44,7 @@ def environment() -> Environment:
         "sentence": words.sentence,
         "shown": words.shown,
         "plain": words.plain,
+        "changes": words.changes,
         "cell": words.cell,
         "folded": Text.of,
     }
@@ -94,10 +95,10 @@ def status_of(run: Run) -> tuple[str, str]:
     report = run.evaluation
     if run.running:
         return "Running", "neutral"
-    if run.outcome is None:
-        return ("Evaluated", "good") if report is not None else ("No result", "bad")
     if report is not None and any(not gate.passed for gate in report.gates):
         return "Gate failed", "bad"
+    if run.outcome is None:
+        return ("Evaluated", "good") if report is not None else ("No result", "bad")
     if run.outcome.reason == "Succeeded":
         return "Succeeded", "good"
     return run.outcome.reason, "neutral" if run.outcome.reason == "Interrupted" else "bad"
@@ -207,7 +208,8 @@ def _machine(run: Run) -> dict[str, str]:
 
 def _attempts(run: Run) -> str:
     """What is known of interruptions."""
-    number = run.outcome.attempt if run.outcome is not None else 1
+    last = run.attempts[-1].number if run.attempts else 1
+    number = max(last, run.outcome.attempt if run.outcome is not None else 1)
     text = "It took one attempt" if number == 1 else f"The last one was attempt {number}"
     if run.resumed:
         steps = words.listed([f"{step:,}" for step in run.resumed], 6)

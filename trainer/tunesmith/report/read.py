@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.api.load import InputError, Problem
-from tunesmith.api.outcome import Outcome
+from tunesmith.api.outcome import Outcome, PastAttempt
 from tunesmith.api.pod import RunFolder
 from tunesmith.evaluation.report import RESULT_FILE, ROWS_FILE, EvaluationReport, read_report
-from tunesmith.launch.folder import read_result
+from tunesmith.launch.folder import read_attempts, read_result
 from tunesmith.launch.trials import Trial, read_trials
 from tunesmith.training.coach import Finding, read_findings
 
@@ -42,6 +42,8 @@ class Run:
     evaluation_problem: str = ""
     """Why there is none although there are files."""
     trials: list[Trial] = field(default_factory=list)
+    attempts: list[PastAttempt] = field(default_factory=list)
+    """Those that are over."""
     resumed: list[int] = field(default_factory=list)
     """The steps after which it was gone on with."""
     running: bool = False
@@ -162,6 +164,7 @@ def read_run(folder: RunFolder, running: bool | None = None) -> Run:
         evaluation=evaluation,
         evaluation_problem=problem,
         trials=trials,
+        attempts=read_attempts(folder),
         resumed=[int(step) for line in _lines(folder.logs / "worker-0.log") for step in _RESUMED.findall(line)],
         running=is_held(folder) if running is None else running,
     )

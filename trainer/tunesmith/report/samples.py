@@ -187,7 +187,7 @@ def _answer(model: str, said: dict[str, Any]) -> Answer:
         remark = "not finished at the limit"
     known = {name: value for name, value in said.items() if is_number(value)}
     scores = [(title_of(name), number_text(value)) for name, value in known.items() if name not in _NO_SCORES]
-    if is_number(said.get("negativeLogLikelihood")) and said.get("tokens"):
+    if "loss" not in known and is_number(said.get("negativeLogLikelihood")) and said.get("tokens"):
         scores.append(("loss, nats per token", number_text(said["negativeLogLikelihood"] / said["tokens"])))
     scores += [(f"score, {_TEXTS[name]}", number_text(known[name])) for name in ("chosen", "rejected") if name in known]
     return Answer(model, Text.of(str(text)) if text else None, remark, scores)

@@ -75,20 +75,22 @@ def what_was_done(run: Run) -> str:
 
 
 def what_came_of_it(run: Run) -> str:
-    """What the model can do beside the base, with the verdicts of the tests."""
+    """What the model can do beside the base, else beside the first other job, with the verdicts of the tests."""
     report = run.evaluation
     lead = lead_of(report) if report is not None else None
     if report is None or lead is None:
         return _without_evaluation(run)
     text = f"on {counted(report.rows, 'test row')} it reaches {title_of(lead.name)} {interval_text(lead.tuned)}"
-    if lead.base is not None:
-        text += f", {_beside(lead.base)}"
+    beside = lead.base or next(iter(lead.comparisons), None)
+    if beside is not None:
+        text += f", {_beside(beside)}"
     elif lead.name == "winRate":
         text += f", {lead.verdict or 'no verdict'} against the base"
     else:
         text += ", beside which nothing was evaluated"
-    others = [metric for metric in report.metrics if metric is not lead and metric.base is not None]
-    told = [told for verdict in ("worse", "better") if (told := _others(others, verdict))]
+    others = [metric for metric in report.metrics if metric is not lead]
+    to = beside.to if beside is not None else "base"
+    told = [told for verdict in ("worse", "better") if (told := _others(others, to, verdict))]
     return "; ".join([text, *told])
 
 
@@ -105,8 +107,10 @@ def _beside(base: Comparison) -> str:
     return f"{name}'s is {value}"
 
 
-def _others(metrics: list[MetricReport], verdict: str) -> str:
-    names = [title_of(metric.name) for metric in metrics if metric.base is not None and metric.base.verdict == verdict]
+def _others(metrics: list[MetricReport], to: str, verdict: str) -> str:
+    names = [
+        title_of(metric.name) for metric in metrics for c in metric.comparisons if (c.to, c.verdict) == (to, verdict)
+    ]
     return f"it is also {verdict} in {listed(names)}" if names else ""
 
 

@@ -5,6 +5,7 @@ import re
 from typing import Any, TypeGuard, cast
 
 from tunesmith.api.metric import MetricName
+from tunesmith.api.outcome import Overrides
 from tunesmith.evaluation.table import TITLES
 
 _NO_TEXT = {code: 0x2400 + code for code in range(32) if code not in (9, 10, 13)} | {127: 0x2421}
@@ -77,6 +78,13 @@ def plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}" if math.isfinite(value) else str(value)
     return "—" if value is None else str(value)
+
+
+def changes(overrides: Overrides) -> str:
+    """What an attempt changed in the spec."""
+    size, scale = overrides.micro_batch_size, overrides.learning_rate_scale
+    rate = f"{plain(scale)} of the learning rate" if scale != 1 else ""
+    return ", ".join(filter(None, (f"micro-batch {size}" if size is not None else "", rate))) or "the spec as it is"
 
 
 def source_name(address: str) -> str:

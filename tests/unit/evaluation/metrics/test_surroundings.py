@@ -1,13 +1,21 @@
 """What metrics need of a machine: no network, no home directory, and of WordNet what is there."""
 
+import gc
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nltk.data
 import pytest
+from nltk.corpus import LazyCorpusLoader, WordNetCorpusReader
+
+from tunesmith.api.load import InputError
+from tunesmith.evaluation.metrics import meteor
+from tunesmith.evaluation.metrics.meteor import Meteor
 
 OFFLINE = """
 import json, socket, sys
@@ -71,3 +79,36 @@ def test_meteor_knows_synonyms_where_wordnet_is_and_says_so_where_not(with_wordn
         assert settings == {"meteor": "exact and stem, without WordNet"}
         assert len(warnings) == 1
         assert "set NLTK_DATA=DIR" in warnings[0]
+
+
+nltk_leaves_files_open = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture
+def wordnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a small WordNet, which nltk finds."""
+    folder = tmp_path / "corpora" / "wordnet"
+    write_wordnet(folder)
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    monkeypatch.setattr(meteor, "wordnet", LazyCorpusLoader("wordnet", WordNetCorpusReader, None))
+    yield folder
+    monkeypatch.undo()
+    gc.collect()  # what nltk leaves open is told here, not in another test
+
+
+@nltk_leaves_files_open
+def test_a_wordnet_that_others_may_write_is_not_called_missing(wordnet: Path) -> None:
+    (wordnet / "data.noun").chmod(0o666)
+    (warning,) = Meteor().warnings
+    assert f"will not read data from '{wordnet}" in warning and "(chmod go-w)" in warning
+    assert "not in nltk's data path" not in warning
+
+
+@nltk_leaves_files_open
+@pytest.mark.filterwarnings("ignore:No WordNet synset found")  # nltk's own, of each word
+def test_a_wordnet_with_other_line_ends_is_named(wordnet: Path) -> None:
+    file = wordnet / "data.noun"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(InputError) as refusal:
+        Meteor().score("a car", "an auto")
+    assert str(refusal.value).startswith(f"{wordnet}: the files of WordNet do not fit together ('car' ")
