@@ -28,7 +28,7 @@ class Settings:
     ray_version: str = "2.60.0"
     """The version of Ray in the trainer image, for KubeRay."""
     head: PodResources = field(default_factory=lambda: PodResources("1", "4Gi"))
-    """The head of a Ray cluster with several workers; with one worker the head is that worker."""
+    """The head of a Ray cluster; with one worker the head is that worker, and has the memory of both."""
     submitter: PodResources = field(default_factory=lambda: PodResources("100m", "512Mi"))
     """The pod that submits the Ray job, follows its logs and reports its outcome."""
 

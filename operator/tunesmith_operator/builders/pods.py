@@ -1,9 +1,11 @@
 """The pods of a run: restricted, without a token, the same mounts and environment in each."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from tunesmith.api.pod import CONFIG_DIR, METRICS_PORT, MOUNT_ROOT
+from tunesmith.api.quantity import parse_quantity
 from tunesmith_operator.builders.common import labels
 from tunesmith_operator.job import Run
 from tunesmith_operator.settings import PodResources, Settings
@@ -56,10 +58,16 @@ def pod_template(
     return {"metadata": {"labels": labels(run, component)}, "spec": spec | _placement(run)}
 
 
-def worker_resources(run: Run) -> dict[str, Any]:
-    """The resources of one worker: cpu is a request, memory and GPUs are request and limit."""
+def worker_resources(run: Run, beside: str = "0") -> dict[str, Any]:
+    """The resources of one worker: cpu is a request, memory and GPUs are request and limit.
+
+    Args:
+        run: its worker's.
+        beside: the memory of what runs in the same pod, as a quantity.
+    """
     wanted = run.job.spec.scaling.resources
-    limits = {"memory": wanted.memory, "nvidia.com/gpu": None if wanted.gpu is None else str(wanted.gpu)}
+    memory = wanted.memory and _sum(wanted.memory, beside)
+    limits = {"memory": memory, "nvidia.com/gpu": None if wanted.gpu is None else str(wanted.gpu)}
     requests = {"cpu": wanted.cpu} | limits
     return {"requests": _present(requests), "limits": _present(limits)}
 
@@ -67,6 +75,12 @@ def worker_resources(run: Run) -> dict[str, Any]:
 def fixed_resources(resources: PodResources) -> dict[str, Any]:
     """The resources of a pod that does not train."""
     return {"requests": {"cpu": resources.cpu, "memory": resources.memory}, "limits": {"memory": resources.memory}}
+
+
+def _sum(memory: str, more: str) -> str:
+    """In the first one's own words where nothing comes to it, else in MiB, rounded up."""
+    added = parse_quantity(more)
+    return f"{math.ceil((parse_quantity(memory) + added) / 2**20)}Mi" if added else memory
 
 
 def _present(values: dict[str, str | None]) -> dict[str, str]:

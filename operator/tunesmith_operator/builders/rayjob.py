@@ -40,11 +40,13 @@ def ray_job(run: Run, settings: Settings) -> dict[str, Any]:
 
 
 def _cluster(run: Run, settings: Settings) -> dict[str, Any]:
-    """With one worker the head is that worker; with more it runs none. The entrypoint runs on the head, and what it
-    starts: `tunesmith track`."""
+    """With one worker the head is that worker, with the memory of both; with more it runs none. The entrypoint runs on
+    the head, and what it starts: `tunesmith track`."""
     workers, trains = run.workers, not run.evaluation
     if workers == 1:
-        template = pod_template(run, settings, "head", worker_resources(run), metrics=True, tracks=True)
+        template = pod_template(
+            run, settings, "head", worker_resources(run, settings.head.memory), metrics=True, tracks=True
+        )
         template["spec"]["containers"][0]["ports"] += _HEAD_PORTS
         head = {"rayStartParams": _worker_params(run), "template": template}
     else:

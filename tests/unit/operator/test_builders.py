@@ -210,16 +210,31 @@ def test_shapes(case: str) -> None:
     assert ports == {"tunesmith": 9095} | ({} if replicas else {"gcs-server": 6379, "dashboard": 8265})
     assert "cpu" not in container["resources"]["limits"]
     evaluation = evaluation_job(made, SETTINGS)["spec"]["template"]["spec"]["containers"][0]
-    assert evaluation["resources"] == container["resources"]
+    assert without_memory(evaluation["resources"]) == without_memory(container["resources"])
+
+
+def without_memory(resources: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    return {part: {name: value for name, value in of.items() if name != "memory"} for part, of in resources.items()}
 
 
 def test_memory_and_gpus_are_request_and_limit() -> None:
-    made = run(scaling={"workers": 1, "resources": {"cpu": "2", "memory": "8Gi", "nvidia.com/gpu": 1}})
-    cluster = ray_job(made, SETTINGS)["spec"]["rayClusterSpec"]
-    (container,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    made = run(scaling={"workers": 2, "resources": {"cpu": "2", "memory": "8Gi", "nvidia.com/gpu": 1}})
+    (group,) = ray_job(made, SETTINGS)["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    (container,) = group["template"]["spec"]["containers"]
     limits = {"memory": "8Gi", "nvidia.com/gpu": "1"}
     assert container["resources"] == {"requests": limits | {"cpu": "2"}, "limits": limits}
-    assert cluster["headGroupSpec"]["rayStartParams"]["num-gpus"] == "1"
+    assert group["rayStartParams"]["num-gpus"] == "1"
+
+
+@pytest.mark.parametrize(("asked", "given"), [("8Gi", "11264Mi"), ("3G", "5934Mi"), (None, None)])
+def test_one_worker_has_the_memory_of_the_head_beside_its_own(asked: str | None, given: str | None) -> None:
+    made = run(scaling={"workers": 1, "resources": {"memory": asked} if asked else {}})
+    settings = Settings(head=PodResources("1", "3Gi"))
+    head = ray_job(made, settings)["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    (container,) = head["containers"]
+    assert [container["resources"][part].get("memory") for part in ("requests", "limits")] == [given, given]
+    (alone,) = evaluation_job(made, settings)["spec"]["template"]["spec"]["containers"]
+    assert alone["resources"]["limits"].get("memory") == asked, "no Ray runs there"
 
 
 def test_the_head_of_several_workers_has_the_resources_of_the_settings() -> None:

@@ -157,9 +157,7 @@ def why_given_up(error: Exception, attempt: int) -> Outcome:
     """What Ray Train's last error comes from; Ray ends processes of a node that runs out of memory."""
     told = "".join(traceback.format_exception(error))
     if "OutOfMemory" in told or "running low on memory" in told:
-        message = (
-            "Ray ended a worker because its pod ran out of memory: raise scaling.resources.memory (with one worker "
-        )
-        message += "Ray's own processes take about 1.5 GiB of it), or lower training.microBatchSize"
+        message = "Ray ended a worker because its pod ran out of memory: raise scaling.resources.memory, or lower "
+        message += "training.microBatchSize"
         return Outcome(reason="OutOfMemory", message=message, attempt=attempt)
     return Outcome(reason="WorkerLost", message=str(error).strip().splitlines()[0], attempt=attempt)
