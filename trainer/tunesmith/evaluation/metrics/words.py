@@ -82,9 +82,10 @@ def _kind(char: str) -> str:
 
 _SHAPES = _Shapes()
 _WITHOUT_APOSTROPHES = dict.fromkeys(map(ord, _APOSTROPHES))
+# no possessive quantifiers: Python 3.11 before 3.11.5 matches groups with them wrongly
 _WORD = re.compile(
     r"""
-    (?<![lmn]) h? n++ (?: [pah] n++ )*+ (?![lm])    # a number
+    (?<![lmn]) h? n+ (?: [pah] n+ )* (?! [lmn] | [pah] n )    # a number, whole or not
     | [lmn]+ (?: a [lmn]+ )*                        # a word
     | [cs] m*
     """,
