@@ -255,7 +255,7 @@ def test_an_earlier_job_is_compared_as_if_it_had_been_evaluated_here(tokenizer: 
     outcome = evaluate_job(job, RunFolder(runs / "new"), resolver)
     report = read_report(RunFolder(runs / "new"))
     assert outcome.reason == "GateFailed"
-    assert outcome.message == "exactMatch is 0 [0, 0], but should be at least 0.500"
+    assert outcome.message == "exactMatch is 0 [0, 0.336], but should be at least 0.500"
     assert outcome.evaluation == report.to_result()
     assert [gate.passed for gate in report.gates] == [True, False]
     for metric in report.metrics:
@@ -287,7 +287,7 @@ def test_a_gate_that_is_not_met_is_an_error_after_the_table(
     assert main(["evaluate", str(folder.root)]) == 1
     printed = capsys.readouterr()
     assert "exact match" in printed.out and "1 of 2 gates met" in " ".join(printed.out.split())
-    assert printed.err.endswith("add: GateFailed: exactMatch is 0 [0, 0], but should be at least 0.500\n")
+    assert printed.err.endswith("add: GateFailed: exactMatch is 0 [0, 0.336], but should be at least 0.500\n")
 
 
 def test_extreme_rows_neither_crash_nor_score(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from tunesmith.api.evaluation import Detect
-from tunesmith.api.outcome import Interval
 from tunesmith.evaluation.compare import Scored, metric_reports, row_warnings, size_warnings
 from tunesmith.evaluation.significance import detectable_difference, holm
-from tunesmith.evaluation.statistics import Floats, RowScores, mean_score, perplexity
+from tunesmith.evaluation.statistics import Floats, RowScores, mean_score, mean_share, perplexity
 from tunesmith.evaluation.verdict import better_of
 
 
@@ -20,7 +19,7 @@ def scored(name: str, tuned: RowScores, **others: RowScores) -> Scored:
 
 
 def shares(generator: np.random.Generator, rows: int, right: float) -> RowScores:
-    return mean_score((generator.random(rows) < right).astype(float))
+    return mean_share((generator.random(rows) < right).astype(float))
 
 
 def test_a_model_beside_itself_shows_no_difference_whatever_the_metric() -> None:
@@ -32,8 +31,11 @@ def test_a_model_beside_itself_shows_no_difference_whatever_the_metric() -> None
         assert report.base is not None
         assert (report.base.p, report.base.corrected_p, report.base.verdict) == (1, 1, "no difference shown")
         assert report.base.value.value == pytest.approx(report.tuned.value)
-        assert report.base.difference == Interval(value=0, low=0, high=0)
+        assert report.base.difference.value == 0
         assert (report.base.effect, report.base.detectable) == (None, None)
+    exactly, perplexities = (report.base.difference for report in reports if report.base is not None)
+    assert (exactly.low, exactly.high) == pytest.approx((-0.0711, 0.0711), abs=1e-4), "another row may differ"
+    assert (perplexities.low, perplexities.high) == (0, 0)
 
 
 def test_two_figures_of_one_model_pass_for_a_difference_once_in_twenty_evaluations_at_most() -> None:

@@ -17,7 +17,7 @@ from tunesmith.evaluation.metrics import exact_match, token_f1
 from tunesmith.evaluation.pairs import TestPairs, by_prompt, preferred
 from tunesmith.evaluation.report import FailureGroup, FailuresReport
 from tunesmith.evaluation.score import ModelScores, TestSet
-from tunesmith.evaluation.statistics import RowScores, mean_score, perplexity
+from tunesmith.evaluation.statistics import RowScores, mean_share, perplexity
 from tunesmith.sources import Resolver
 
 REFERENCES = [str(10 + row) for row in range(24)]
@@ -35,7 +35,7 @@ def answers_of(texts: list[str | None]) -> Answers:
 
 def compared(compare: Callable[[str, str], float], texts: Sequence[str | None]) -> RowScores:
     pairs = zip(texts, REFERENCES, strict=False)
-    return mean_score(np.array([0.0 if text is None else compare(text, right) for text, right in pairs]))
+    return mean_share(np.array([0.0 if text is None else compare(text, right) for text, right in pairs]))
 
 
 def scores_of(texts: list[str | None], metrics: Sequence[MetricName]) -> ModelScores:
@@ -156,7 +156,7 @@ def test_of_pairs_the_worst_are_those_most_surely_wrong() -> None:
 
 
 def test_a_metric_of_which_nothing_is_good_says_nothing() -> None:
-    models = {"tuned": ModelScores({"answerTokens": mean_score(np.ones(24))}, answers=answers_of(list(REFERENCES)))}
+    models = {"tuned": ModelScores({"answerTokens": mean_share(np.ones(24))}, answers=answers_of(list(REFERENCES)))}
     rows = [{"prompt": "p", "response": "r"}] * 24
     assert find_failures(rows, test_set([1] * 24), models, spec(["answerTokens"]), Resolver(), print) is None
 

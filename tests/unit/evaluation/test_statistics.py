@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest  # type: ignore[import-untyped]
 
 from tunesmith.evaluation.statistics import (
     FEWEST_ROWS,
@@ -12,6 +13,7 @@ from tunesmith.evaluation.statistics import (
     RowScores,
     estimate,
     mean_score,
+    mean_share,
     perplexity,
     resampled_sums,
 )
@@ -55,6 +57,26 @@ def test_the_width_for_a_share_is_the_normal_approximation() -> None:
     assert tuned.value == pytest.approx(0.3)
     assert tuned.high - tuned.low == pytest.approx(2 * half, rel=0.1)
     assert tuned.low == pytest.approx(0.3 - half, abs=0.01)
+
+
+@pytest.mark.parametrize("rows", [1, 6, 30, 500])
+def test_rows_that_are_all_alike_leave_open_what_clopper_and_pearson_do(rows: int) -> None:
+    for right in (0, rows):
+        exact = binomtest(right, rows).proportion_ci(0.95, "exact")
+        tuned = estimate(mean_share(np.full(rows, float(right > 0)))).tuned
+        assert (tuned.low, tuned.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
+    between = estimate(mean_share(np.full(rows, 0.5))).tuned
+    assert between.low == pytest.approx(0.5 - exact_chance(rows) / 2)
+    apart = estimate(mean_share(np.ones(rows)), mean_share(np.zeros(rows))).difference
+    assert apart is not None
+    assert (apart.low, apart.high) == pytest.approx((1 - 2 * exact_chance(rows), 1))
+    assert (apart.low > 0) == (rows >= FEWEST_ROWS)
+    rewards = estimate(mean_score(np.full(rows, 3.5))).tuned
+    assert (rewards.low, rewards.high) == (3.5, 3.5), "on a scale without ends nothing is known"
+
+
+def exact_chance(rows: int) -> float:
+    return float(binomtest(0, rows).proportion_ci(0.95, "exact").high)
 
 
 @pytest.mark.parametrize("exponential", [False, True])

@@ -160,5 +160,5 @@ def test_the_terminal_gets_a_line() -> None:
     (line,) = highlights(report)
     assert line == (
         "wording: exactMatch 1.000 with the job's own prompts; worst with template v0, 0, a difference of "
-        "-1.000 [-1.000, -1.000]: worse; two templates get the same answer in 0.333 [0.333, 0.333] of cases"
+        "-1.000 [-1.000, -0.715]: worse; two templates get the same answer in 0.333 [0.286, 0.428] of cases"
     )

@@ -193,7 +193,7 @@ def test_runs_are_compared_on_the_same_rows_only(tmp_path: Path) -> None:
     first, second = finished(tmp_path / "a"), finished(tmp_path / "b", job=job_of("other", method={"full": {}}))
     runs = [read_run(first), read_run(second)]
     text = words_of(comparison_page(runs))
-    assert "0 [0, 0] no difference shown p 1.000" in text, "the same answers"
+    assert "0 [-0.369, +0.369] no difference shown p 1.000" in text, "the same answers"
     assert "method.full" in text or "method.lora.rank" in text
     rows = second.evaluation / "rows.jsonl"
     rows.write_text("".join(rows.read_text().splitlines(keepends=True)[1:]))

@@ -1,7 +1,7 @@
 """Where a model is wrong: its worst rows, those that became worse, and what these have in common."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,7 +157,7 @@ def _goodness(metric: str, scores: RowScores, own: Sequence[OwnMetric]) -> Float
 
 
 def _on(scores: RowScores, rows: NDArray[np.int64]) -> RowScores:
-    return RowScores(scores.parts[rows], scores.used[rows], scores.measure)
+    return replace(scores, parts=scores.parts[rows], used=scores.used[rows])
 
 
 def _worst_first(judged: _Judged) -> list[int]:

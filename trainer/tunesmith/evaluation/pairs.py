@@ -15,7 +15,7 @@ from tunesmith.data.examples import halves
 from tunesmith.data.pairs import Pair, encode_pairs, pairs_of
 from tunesmith.data.rows import Row
 from tunesmith.evaluation.batches import in_batches
-from tunesmith.evaluation.statistics import RowScores, estimate, mean_score
+from tunesmith.evaluation.statistics import RowScores, estimate, mean_share
 from tunesmith.evaluation.work import Work
 from tunesmith.models.reward import score_texts
 
@@ -128,7 +128,7 @@ def by_prompt(right: Floats, prompts: Sequence[str]) -> RowScores:
         np.bincount(groups[counted], values[counted], minlength=len(numbers)).astype(np.float64)
         for values in (right, np.ones(len(right)))
     )
-    return mean_score(sums, weights)
+    return mean_share(sums, weights)
 
 
 def longer_answer_accuracy(test: TestPairs) -> Interval:

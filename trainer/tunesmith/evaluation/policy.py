@@ -18,7 +18,7 @@ from tunesmith.data.tokenized import TokenizedRows
 from tunesmith.evaluation.batches import in_batches
 from tunesmith.evaluation.generate import Answers, stop_tokens
 from tunesmith.evaluation.outputs import Outputs
-from tunesmith.evaluation.statistics import Floats, RowScores, mean_score
+from tunesmith.evaluation.statistics import Floats, RowScores, mean_score, mean_share
 from tunesmith.evaluation.work import Keep, Source, Work, digest, fingerprint
 from tunesmith.models.load import ModelLocation, locate_source
 from tunesmith.models.reward import Centring, load_reward_model, refuse_other_tokenizer, score_texts
@@ -278,7 +278,7 @@ def _score(
 def wins(tuned: RowScores, base: RowScores) -> RowScores:
     """1 where the tuned model's answer earns more than the base's, 0.5 where it earns the same, else 0."""
     ahead = np.sign(tuned.parts[:, 0] - base.parts[:, 0])
-    return mean_score((ahead + 1) / 2 * tuned.used, tuned.used.astype(np.float64))
+    return mean_share((ahead + 1) / 2 * tuned.used, tuned.used.astype(np.float64))
 
 
 def _with_answer(answers: Answers) -> list[int]:

@@ -1,7 +1,7 @@
 """How far an average over test rows can be trusted: the percentile bootstrap (Efron & Tibshirani 1993, ch. 13)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ class RowScores:
     """Rows that count, the others add 0; shape [rows]."""
     measure: Callable[[Floats], Floats]
     """The metric from the sums; [..., sums] to [...]."""
+    is_share: bool = False
+    """Whether it is a mean of scores of rows from 0 to 1."""
 
     def of_rows(self) -> Floats:
         """The metric of each row alone; NaN where it does not count; [rows]."""
@@ -48,6 +50,11 @@ def mean_score(scores: Floats, weights: Floats | None = None) -> RowScores:
     """
     weights = np.ones(len(scores)) if weights is None else weights
     return RowScores(np.stack([scores, weights], axis=1), weights > 0, _ratio)
+
+
+def mean_share(scores: Floats, weights: Floats | None = None) -> RowScores:
+    """The same of scores from 0 to 1, each times its weight."""
+    return replace(mean_score(scores, weights), is_share=True)
 
 
 def perplexity(losses: Floats, tokens: Floats) -> RowScores:
@@ -72,7 +79,7 @@ def on_common_rows(one: RowScores, other: RowScores) -> tuple[RowScores, RowScor
 
 
 def _on(score: RowScores, used: NDArray[np.bool_]) -> RowScores:
-    return RowScores(np.where(used[:, None], score.parts, 0.0), used, score.measure)
+    return replace(score, parts=np.where(used[:, None], score.parts, 0.0), used=used)
 
 
 @dataclass(frozen=True)
@@ -90,8 +97,8 @@ class Estimate:
 def estimate(tuned: RowScores, base: RowScores | None = None) -> Estimate:
     """A metric with its 95% intervals.
 
-    An interval has no width where no row differs from another: the rows then show no spread, which is less than
-    certainty.
+    Where no row differs from another, draws of them do not either, which is less than certainty: a share has then the
+    exact interval of Clopper and Pearson (1934), any other metric one without width.
 
     Args:
         tuned: of the tuned model; at least one row must count.
@@ -108,16 +115,18 @@ def estimates(pairs: Sequence[tuple[RowScores, RowScores | None]]) -> list[Estim
     scores = [score for pair in pairs for score in pair if score is not None]
     drawn = iter(_drawn_values(scores))
     found = []
-    for _, base in pairs:
+    for tuned, base in pairs:
         tuned_values = next(drawn)
+        alone = _interval(tuned_values, _left_open(tuned))
         if base is None:
-            found.append(Estimate(_interval(tuned_values), None, None, _error(tuned_values)))
+            found.append(Estimate(alone, None, None, _error(tuned_values)))
             continue
         base_values = next(drawn)
         difference, size = tuned_values - base_values, np.abs(tuned_values) + np.abs(base_values)
         difference[np.abs(difference) <= 1e-12 * size] = 0  # a sum is rounded by where it stands among others
         error = _error(difference, float(size[0]))
-        found.append(Estimate(_interval(tuned_values), _interval(base_values), _interval(difference), error))
+        beside, between = _interval(base_values, _left_open(base)), _interval(difference, _left_open(tuned, base))
+        found.append(Estimate(alone, beside, between, error))
     return found
 
 
@@ -157,10 +166,28 @@ def resampled_sums(parts: Floats) -> Floats:
     return np.concatenate(found)
 
 
-def _interval(values: Floats) -> Interval:
-    """From the estimate, followed by its draws."""
+def _left_open(score: RowScores, other: RowScores | None = None) -> tuple[float, float] | None:
+    """What rows that are all alike leave open of a share, or of the difference of two, as low and high.
+
+    Of n rows that all agree, another one disagrees with at most the chance 1 - 0.025^(1/n), then by no more than the
+    ends of the scale.
+    """
+    if not score.is_share or (other is not None and not other.is_share):
+        return None
+    rows = score.of_rows()[score.used]
+    if other is not None:
+        rows = rows - other.of_rows()[other.used]
+    if np.ptp(rows) > 0:
+        return None
+    value, lowest = float(rows[0]), 0.0 if other is None else -1.0
+    chance = 1 - ((1 - CONFIDENCE) / 2) ** (1 / len(rows))
+    return value - chance * (value - lowest), value + chance * (1 - value)
+
+
+def _interval(values: Floats, left_open: tuple[float, float] | None) -> Interval:
+    """From the estimate, followed by its draws, unless these tell nothing."""
     value, tail = float(values[0]), 50 * (1 - CONFIDENCE)
-    low, high = (float(p) for p in np.percentile(values[1:], [tail, 100 - tail]))
+    low, high = left_open or (float(p) for p in np.percentile(values[1:], [tail, 100 - tail]))
     # where all rows are alike, draws differ from the estimate by rounding alone
     return Interval(value=value, low=min(low, value), high=max(high, value))
 

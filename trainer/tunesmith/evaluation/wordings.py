@@ -16,7 +16,7 @@ from tunesmith.evaluation.generate import Answers
 from tunesmith.evaluation.metrics.numbers import last_number
 from tunesmith.evaluation.prompts import PLACE, Variant
 from tunesmith.evaluation.report import MetricReport, PromptsReport, VariantReport
-from tunesmith.evaluation.statistics import RowScores, estimate, mean_score
+from tunesmith.evaluation.statistics import RowScores, estimate, mean_score, mean_share
 from tunesmith.evaluation.verdict import Better
 
 
@@ -131,7 +131,7 @@ def same_answers(metric: str, wordings: Sequence[Sequence[str | None]]) -> Inter
         sum(of_row[one] is not None and of_row[one] == of_row[other] for one, other in pairs) / len(pairs)
         for of_row in zip(*keys, strict=True)
     ]
-    return estimate(mean_score(np.array(same, np.float64))).tuned
+    return estimate(mean_share(np.array(same, np.float64))).tuned
 
 
 def _key(metric: str, text: str | None) -> str | Fraction | None:

@@ -140,7 +140,7 @@ def _standings(models: Sequence[str], wins: Floats) -> tuple[list[ModelResult], 
     found = []
     for place, name in enumerate(models):
         own = np.stack([wins[:, place].sum(axis=1), wins[:, :, place].sum(axis=1)], axis=1)
-        rate = _interval(RowScores(own, own.sum(axis=1) > 0, _share))
+        rate = _interval(RowScores(own, own.sum(axis=1) > 0, _share, is_share=True))
         found.append(ModelResult(name=name, win_rate=rate, strength=interval_of(fitted[:, place]) if rate else None))
     return found, is_separated(total)
 
@@ -155,7 +155,7 @@ def _duels(kind: Kind, models: Sequence[str], wins: Floats, judged: Sequence[Jud
         shown = [item for item in judged if {models[one], models[other]} <= item.models]
         given = [points for item in shown for points in item.points.values()]
         ties = float(np.mean([a == b for a, b in given])) if kind == "pairwise" else None
-        first, second = RowScores(parts, used, _share), RowScores(parts[:, ::-1], used, _share)
+        first, second = (RowScores(wins, used, _share, is_share=True) for wins in (parts, parts[:, ::-1]))
         yield _Contest(models[one], models[other], first, second, ties)
 
 

@@ -8,7 +8,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from tunesmith.evaluation.statistics import Floats, RowScores
+from tunesmith.evaluation.statistics import Floats, RowScores, mean_score, mean_share
 
 Text = str | None
 """An answer; None where the model could not give one, which is never right."""
@@ -68,6 +68,9 @@ class TextMetric(evaluate.Metric):  # type: ignore[misc]  # of a library without
 class MeanOfRows(TextMetric):
     """The mean of a score of each row; one of `score` and `scores` says which."""
 
+    is_share = True
+    """Whether a score is from 0 to 1."""
+
     def score(self, answer: str, reference: str) -> float:
         """Of one row."""
         (score,) = self.scores([(answer, reference)])
@@ -76,6 +79,10 @@ class MeanOfRows(TextMetric):
     def scores(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Of several rows, where they are better looked at together."""
         return [self.score(answer, reference) for answer, reference in pairs]
+
+    def rows(self, answers: Sequence[Text], references: Sequence[str]) -> RowScores:
+        scores, counts = self.parts(answers, references).T
+        return mean_share(scores, counts) if self.is_share else mean_score(scores, counts)
 
     def parts(self, answers: Sequence[Text], references: Sequence[str]) -> Floats:
         given = [(a, r) for a, r in zip(answers, references, strict=True) if a is not None]

@@ -33,6 +33,8 @@ class BertScore(MeanOfRows):
         progress: is told how many rows are done.
     """
 
+    is_share = False  # a cosine can be below 0
+
     citation = "Zhang et al. 2020, arXiv:1904.09675"
 
     def __init__(

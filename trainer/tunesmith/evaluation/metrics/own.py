@@ -25,6 +25,8 @@ class Own(MeanOfRows):
         InputError: it may not be used, or is not there.
     """
 
+    is_share = False
+
     def __init__(self, metric: OwnMetric, place: str, allowed: Sequence[str]) -> None:
         super().__init__()
         self._metric, self._place = metric, f"{place}.function"
