@@ -18,6 +18,7 @@ from tunesmith.api.job import FineTuneJob
 from tunesmith.api.load import InputError, Problem
 from tunesmith.api.outcome import Outcome, Overrides, PastAttempt
 from tunesmith.api.pod import RunFolder
+from tunesmith.whole_files import write_whole
 
 _VERSIONS = ("tunesmith", "torch", "transformers", "accelerate", "peft", "bitsandbytes", "deepspeed", "ray")
 _ATTEMPTS = TypeAdapter(list[PastAttempt])
@@ -90,10 +91,8 @@ def _claim(folder: RunFolder, job: FineTuneJob) -> None:
         "job": job.model_dump(mode="json", exclude={"status"}, exclude_none=True),
         "versions": {name: version(name) for name in _VERSIONS},
     }
-    partial = folder.config.with_suffix(".partial")
     try:
-        partial.write_text(json.dumps(config, indent=1), encoding="utf-8")
-        partial.replace(folder.config)
+        write_whole(folder.config, json.dumps(config, indent=1))
     except OSError as error:
         raise InputError(Problem(f"cannot be written: {error.strerror}", file=str(folder.config))) from None
 
@@ -129,16 +128,12 @@ def write_result(folder: RunFolder, outcome: Outcome) -> None:
 def write_outcome(path: Path, outcome: Outcome) -> None:
     """Leaves an outcome, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(outcome.model_dump_json(indent=1, exclude_none=True), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, outcome.model_dump_json(indent=1, exclude_none=True))
 
 
 def write_attempts(folder: RunFolder, attempts: Sequence[PastAttempt]) -> None:
     """Leaves the attempts that are over in attempts.json, the oldest first."""
-    partial = folder.attempts.with_suffix(".partial")
-    partial.write_text(_ATTEMPTS.dump_json(list(attempts), indent=1, by_alias=True).decode(), encoding="utf-8")
-    partial.replace(folder.attempts)
+    write_whole(folder.attempts, _ATTEMPTS.dump_json(list(attempts), indent=1, by_alias=True).decode())
 
 
 def read_attempts(folder: RunFolder) -> list[PastAttempt]:

@@ -19,6 +19,7 @@ from tunesmith.launch.trials import Trial, curve, trial_folder
 from tunesmith.launch.workers import Placement
 from tunesmith.training.assignment import Assignment
 from tunesmith.training.failures import outcome_of
+from tunesmith.whole_files import write_whole
 
 _PREDECESSOR_PATIENCE_S = 60.0
 """How long a trial waits for the process that trained it before the search was killed."""
@@ -108,9 +109,7 @@ class TrialProcess(Trainable):
         return {"step": step, "loss": loss, "best_loss": best, "best_step": best_step}
 
     def _hold(self, step: int) -> None:
-        partial = self._folder.hold.with_suffix(".partial")
-        partial.write_text(str(step), encoding="utf-8")
-        partial.replace(self._folder.hold)
+        write_whole(self._folder.hold, str(step))
 
     def _total_steps(self) -> int:
         return int(json.loads(self._folder.data.read_text(encoding="utf-8"))["total_steps"])

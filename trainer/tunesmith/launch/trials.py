@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from tunesmith.api.base import Record
 from tunesmith.api.load import InputError, Problem
 from tunesmith.api.pod import RunFolder
+from tunesmith.whole_files import write_whole
 
 
 class Trial(Record):
@@ -62,9 +63,7 @@ def read_trials(run: RunFolder) -> list[Trial]:
 
 def write_trials(run: RunFolder, trials: list[Trial]) -> None:
     """Leaves the trials in trials.json, whole or not at all."""
-    partial = run.trials_table.with_suffix(".partial")
-    partial.write_text(json.dumps([trial.to_dict() for trial in trials], indent=1), encoding="utf-8")
-    partial.replace(run.trials_table)
+    write_whole(run.trials_table, json.dumps([trial.to_dict() for trial in trials], indent=1))
 
 
 def curve(folder: RunFolder) -> list[tuple[int, float]]:

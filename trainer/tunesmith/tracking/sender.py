@@ -12,6 +12,7 @@ from tunesmith.api.pod import RunFolder
 from tunesmith.tracking.facts import attachments, read_evaluation, read_facts
 from tunesmith.tracking.records import Records, steps_after
 from tunesmith.tracking.tracker import Note, Status, Tracker
+from tunesmith.whole_files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -142,9 +143,7 @@ class Sender:
             return
         self.note = note
         notes = read_notes(self._folder) | {self.name: note}
-        partial = self._folder.tracking.with_suffix(".partial")
-        partial.write_bytes(_NOTES.dump_json(notes, indent=1, exclude_none=True))
-        partial.replace(self._folder.tracking)
+        write_whole(self._folder.tracking, _NOTES.dump_json(notes, indent=1, exclude_none=True).decode())
 
 
 def read_notes(folder: RunFolder) -> dict[str, Note]:

@@ -36,6 +36,7 @@ from tunesmith.training.policy_curve import (
     policy_curve_of,
     strays,
 )
+from tunesmith.whole_files import write_whole
 
 C = TypeVar("C", Curve, PolicyCurve)
 
@@ -273,9 +274,7 @@ def find_in(folder: RunFolder) -> list[Finding]:
 def write_findings(folder: RunFolder) -> list[Finding]:
     """Leaves what the curves show in findings.json."""
     found = find_in(folder)
-    partial = folder.findings.with_suffix(".partial")
-    partial.write_text(json.dumps([asdict(finding) for finding in found], indent=1), encoding="utf-8")
-    partial.replace(folder.findings)
+    write_whole(folder.findings, json.dumps([asdict(finding) for finding in found], indent=1))
     return found
 
 

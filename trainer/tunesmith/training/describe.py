@@ -14,6 +14,7 @@ from tunesmith.data.prepare import TrainingData
 from tunesmith.models.parameters import ParameterCount
 from tunesmith.training.assignment import Assignment
 from tunesmith.training.checkpoint import Position
+from tunesmith.whole_files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,7 @@ def describe(
         total_parameters=parameters.total,
         hardware=_hardware(accelerator),
     )
-    partial = assignment.folder.data.with_suffix(".partial")  # the progress display reads it as soon as it is there
-    partial.write_text(json.dumps(asdict(summary)), encoding="utf-8")
-    partial.replace(assignment.folder.data)
+    write_whole(assignment.folder.data, json.dumps(asdict(summary)))  # the progress display reads it at once
     for text in summary.warnings:
         log.info("warning: %s", text)  # a person reads it off data.json, in the progress display
     log.info(

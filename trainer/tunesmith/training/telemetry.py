@@ -18,6 +18,7 @@ from tunesmith.training.clock import Phase
 from tunesmith.training.meters import Meters
 from tunesmith.training.series import COLUMNS
 from tunesmith.training.serve import serve
+from tunesmith.whole_files import write_whole
 
 _PREFIX = "tunesmith_training_"
 _TERM = "ppo/reward_"
@@ -179,9 +180,7 @@ def forget_after(file: Path, step: int) -> None:
     if not file.exists():
         return
     lines = [line for line in file.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-    partial = file.with_suffix(".partial")
-    partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    partial.replace(file)
+    write_whole(file, "".join(f"{line}\n" for line in lines))
 
 
 def _step_of(line: str) -> float:
