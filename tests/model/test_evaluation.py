@@ -16,7 +16,7 @@ from tests.collector import Collector
 from tunesmith.api.identity import identity_fields
 from tunesmith.api.job import FineTuneJob
 from tunesmith.api.model import NewModel
-from tunesmith.api.outcome import Interval, Outcome, PastAttempt
+from tunesmith.api.outcome import Outcome, PastAttempt
 from tunesmith.api.pod import JOB_FILE, RUN_FILE, RunConfig, RunFolder, Tracing
 from tunesmith.cli.evaluate import evaluate_in_pod
 from tunesmith.cli.main import main
@@ -200,7 +200,7 @@ def test_a_model_beside_itself_shows_no_difference(tokenizer: Tokenizer, tmp_pat
     assert outcome.evaluation == report.to_result()
     for metric in report.metrics:
         assert metric.base is not None
-        assert metric.base.difference == Interval(value=0, low=0, high=0)
+        assert metric.base.difference.value == 0
         assert metric.base.verdict == "no difference shown"
 
     lines = [json.loads(line) for line in (folder.evaluation / "rows.jsonl").read_text().splitlines()]

@@ -295,7 +295,8 @@ def test_a_reward_model_is_judged_by_held_out_pairs(
     assert metric.tuned.value > 0.9
     assert metric.base is not None
     beside = metric.base.value
-    assert (beside.value, beside.low, beside.high) == (0.5, 0.5, 0.5), "an untrained head says nothing"
+    assert beside.value == 0.5, "an untrained head says nothing"
+    assert beside.low < 0.5 < beside.high, "nor can it be known to say nothing"
     assert metric.base.verdict == "better"
     rows = [json.loads(line) for line in (folder.evaluation / "rows.jsonl").read_text().splitlines()]
     right = [row["tuned"]["pairAccuracy"] for row in rows[:-1]]
