@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, ViewportSize, sync_playwright
 from tunesmith.api.pod import RunFolder
 from tunesmith.report.page import run_page
 from tunesmith.report.read import read_run
-from tunesmith.report.write import write_page
+from tunesmith.whole_files import write_whole
 
 COLOURS = 256
 """Enough for flat colours and smooth letters; keeps a picture below 100 KB."""
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/images"))
     arguments = parser.parse_args()
     folder = RunFolder(arguments.run)
-    write_page(folder.report, run_page(read_run(folder)))
+    write_whole(folder.report, run_page(read_run(folder)))
     arguments.output.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium")

@@ -10,7 +10,7 @@ from tests.unit.report.runs import ARABIC, finished, job_of
 from tunesmith.report.compare import comparison_page
 from tunesmith.report.page import run_page
 from tunesmith.report.read import read_run
-from tunesmith.report.write import write_page
+from tunesmith.whole_files import write_whole
 
 NARROW: ViewportSize = {"width": 360, "height": 780}
 
@@ -20,8 +20,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("runs")
     runs = [read_run(finished(root / "a")), read_run(finished(root / "b", job=job_of("other", method={"full": {}})))]
     made = {"run": root / "run.html", "comparison": root / "comparison.html"}
-    write_page(made["run"], run_page(runs[0]))
-    write_page(made["comparison"], comparison_page(runs))
+    write_whole(made["run"], run_page(runs[0]))
+    write_whole(made["comparison"], comparison_page(runs))
     return made
 
 

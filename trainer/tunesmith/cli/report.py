@@ -23,7 +23,7 @@ def main(arguments: argparse.Namespace) -> int:
     from tunesmith.report.compare import comparison_page
     from tunesmith.report.page import run_page
     from tunesmith.report.read import read_run
-    from tunesmith.report.write import write_page
+    from tunesmith.whole_files import write_whole
 
     runs = [read_run(RunFolder(folder)) for folder in arguments.runs]
     if len(runs) == 1:
@@ -33,6 +33,6 @@ def main(arguments: argparse.Namespace) -> int:
     if target.is_dir():
         raise InputError(Problem("is a folder; name a file", "--output", file=str(target)))
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_page(target, text)
+    write_whole(target, text)
     print(f"report: {target}")
     return 0

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -12,6 +11,7 @@ from tunesmith.api.load import InputError, Problem
 from tunesmith.api.outcome import EvaluationResult, Interval, MetricResult
 from tunesmith.api.pod import RunFolder
 from tunesmith.evaluation.verdict import Better, Verdict
+from tunesmith.whole_files import write_whole
 
 RESULT_FILE, ROWS_FILE, PROMPTS_FILE, HARNESS_FILE = "result.json", "rows.jsonl", "prompts.jsonl", "harness.jsonl"
 
@@ -255,20 +255,10 @@ def write_report(
     folder.evaluation.mkdir(parents=True, exist_ok=True)
     for name, lines in ((ROWS_FILE, rows), (PROMPTS_FILE, prompts), (HARNESS_FILE, harness)):
         file = folder.evaluation / name
-        _replace(file, (json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        write_whole(file, (json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         if name != ROWS_FILE and not file.stat().st_size:
             file.unlink()
-    _replace(folder.evaluation / RESULT_FILE, [report.model_dump_json(indent=1, exclude_none=True) + "\n"])
-
-
-def _replace(target: Path, pieces: Iterable[str]) -> None:
-    partial = target.with_name(f".partial-{target.name}")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.writelines(pieces)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(folder.evaluation / RESULT_FILE, [report.model_dump_json(indent=1, exclude_none=True) + "\n"])
 
 
 def read_report(folder: RunFolder) -> EvaluationReport:

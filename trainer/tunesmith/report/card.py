@@ -12,7 +12,7 @@ from tunesmith.report.page import configuration_of, environment, repeat_of
 from tunesmith.report.read import Run
 from tunesmith.report.summary import method_of, start_of, what_came_of_it, what_to_heed, what_was_done, wrong_kinds
 from tunesmith.report.usage import usage_of
-from tunesmith.report.write import write_page
+from tunesmith.whole_files import write_whole
 
 MARK = "<!-- Written by Tunesmith, and written anew after each evaluation: delete this line to keep changes. -->"
 _BLANK = "# Model Card for Model ID"
@@ -57,7 +57,7 @@ def write_cards(run: Run, tell: Callable[[str], None]) -> None:
         if not _is_ours(target):
             tell(f"{target} is not of Tunesmith's making and stays as it is")
             continue
-        write_page(target, card_of(run, folder))
+        write_whole(target, card_of(run, folder))
 
 
 def _is_ours(card: Path) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import RunFolder
+from tunesmith.whole_files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -28,22 +29,12 @@ def leave_report(folder: RunFolder, tell: Callable[[str], None] = log.warning) -
 
         run = read_run(folder, running=False)
         write_cards(run, tell)
-        write_page(folder.report, run_page(run))
+        write_whole(folder.report, run_page(run))
     except Exception as error:  # whatever it is, the model is there and is what the run is for
         log.debug("the report could not be written", exc_info=True)
         tell(f"the report could not be written: {error}; try `tunesmith report {folder.root}`")
         return None
     return folder.report
-
-
-def write_page(target: Path, text: str) -> None:
-    """A file, whole or not at all."""
-    partial = target.with_name(f".partial-{target.name}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def with_report(outcome: Outcome, page: Path | None) -> Outcome:
@@ -73,7 +64,7 @@ def leave_pipeline_report(
         if not stages:
             return None
         pages = {run.name: os.path.relpath(run.folder.report, runs) for run in stages}
-        write_page(target, pipeline_page(name, stages, pages))
+        write_whole(target, pipeline_page(name, stages, pages))
     except Exception as error:  # as above
         log.debug("the pipeline's report could not be written", exc_info=True)
         tell(f"the report of {name} could not be written: {error}")
