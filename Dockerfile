@@ -1,6 +1,7 @@
-# Both images, from one file:
+# All images, from one file:
 #   --target operator   the operator, without torch
 #   --target trainer    what head, workers, submitter and evaluation run; with CUDA's libraries, for GPUs and CPUs alike
+#   --target trainer-vllm   the same with vLLM, for objective.ppo.vllm
 # Dependencies are early layers, pinned by constraints.txt; our own code is the last one, so that a change to it takes seconds.
 
 FROM python:3.11-slim-bookworm AS base
@@ -54,3 +55,10 @@ COPY --from=wheel /dist /dist
 RUN pip install --no-deps /dist/*.whl
 USER 1000
 CMD ["tunesmith", "--help"]
+
+# vLLM pins another PyTorch than ours, so it has a Python of its own. Triton compiles with gcc when it starts.
+FROM trainer AS trainer-vllm
+USER 0
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+RUN python -m venv /opt/vllm && /opt/vllm/bin/pip install vllm==0.33.0
+USER 1000

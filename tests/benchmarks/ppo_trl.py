@@ -189,7 +189,7 @@ def serve(settings: Settings, out: IO[str]) -> NoReturn:
             model=AutoModelForCausalLM.from_pretrained(problem.policy, dtype=torch.float32),
             ref_model=AutoModelForCausalLM.from_pretrained(problem.policy, dtype=torch.float32),
             reward_model=AutoModelForSequenceClassification.from_pretrained(problem.reward, dtype=torch.float32),
-            value_model=AutoModelForSequenceClassification.from_pretrained(problem.value, dtype=torch.float32),
+            value_model=AutoModelForSequenceClassification.from_pretrained(problem.reward, dtype=torch.float32),
             train_dataset=rows,
             callbacks=[Gate()],
         )

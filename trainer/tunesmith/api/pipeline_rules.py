@@ -61,7 +61,7 @@ def _translations(stage: StageName) -> Iterator[tuple[str, str]]:
     own = (
         f"self.{stage}.scaling"  # CEL takes two objects for two types, though their schema is the same: ask each field
     )
-    yield r"(?<!has\()self\.scaling(\.\w+)", rf"(has({own}) ? {own}\1 : self.scaling\1)"
+    yield r"(?<!has\()self\.scaling(\.[\w.]+)", rf"(has({own}) ? {own}\1 : self.scaling\1)"
     yield r"has\(self\.scaling(\.[\w.]+)\)", rf"(has({own}) ? has({own}\1) : has(self.scaling\1))"
 
 

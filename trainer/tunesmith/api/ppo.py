@@ -18,6 +18,14 @@ class AdaptiveKL(Schema):
     """Answers over which the coefficient follows; more is slower."""
 
 
+class Vllm(Schema):
+    """Draws the answers with vLLM, an engine of which each worker runs one beside itself, on its own GPU. It needs the
+    image tunesmith-trainer-vllm."""
+
+    memory_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Share of a GPU's memory that is the engine's, for a copy of the weights and its cache."""
+
+
 class PPOSettings(Schema):
     """How a policy learns from a reward."""
 
@@ -60,6 +68,8 @@ class PPOSettings(Schema):
     """Whether the value function is a head on the policy itself: both come from one pass, which saves nearly half of
     the computing, and both pull at the same weights. Otherwise it has weights of its own, and starts as the reward
     model."""
+    vllm: Vllm | None = None
+    """Draws the answers with vLLM; without it the trainer draws them itself."""
 
 
 class PPO(PPOSettings):

@@ -102,6 +102,23 @@ PREFERENCE_RULES = (
         field="objective.ppo.maxNewTokens",
     ),
     Rule(
+        cel="!has(self.objective.ppo) || !has(self.objective.ppo.vllm) || (!has(self.model.quantization) && "
+        "(!has(self.scaling.deepspeed) || self.scaling.deepspeed.zeroStage < 3))",
+        message="needs whole weights: use deepspeed.zeroStage 1 or 2, and no model.quantization",
+        holds=lambda s: (
+            s.objective.ppo is None
+            or s.objective.ppo.vllm is None
+            or (s.model.quantization is None and (s.scaling.deepspeed is None or s.scaling.deepspeed.zero_stage < 3))
+        ),
+        field="objective.ppo.vllm",
+    ),
+    Rule(
+        cel="!has(self.objective.ppo) || !has(self.objective.ppo.vllm) || self.objective.ppo.temperature >= 0.01",
+        message="should be at least 0.01 with ppo.vllm, which takes lower ones for that",
+        holds=lambda s: s.objective.ppo is None or s.objective.ppo.vllm is None or s.objective.ppo.temperature >= 0.01,
+        field="objective.ppo.temperature",
+    ),
+    Rule(
         cel="!has(self.objective.ppo) || self.objective.ppo.miniBatches <= self.training.batchSize",
         message="should be at most training.batchSize: a mini-batch has an answer at least",
         holds=lambda s: s.objective.ppo is None or s.objective.ppo.mini_batches <= s.training.batch_size,

@@ -1,7 +1,6 @@
 """Collects a step's answers and what every role says of them; the workers share the work, and then the result."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,14 +14,15 @@ from tunesmith.api.ppo import PPO
 from tunesmith.data.collate import Batch, Collator
 from tunesmith.data.plan import MicroBatch
 from tunesmith.data.tokenized import TokenizedRows
-from tunesmith.models.attention import usual_attention
+from tunesmith.rlhf.answering import Answering
 from tunesmith.rlhf.losses import entropies, log_probabilities
 from tunesmith.rlhf.rewards import Answer, Rule, decoded, judge, weighted
-from tunesmith.rlhf.roles import Role, Roles, bare_of
+from tunesmith.rlhf.roles import Role, Roles
 from tunesmith.rlhf.rollout import Rollout, answered, share
-from tunesmith.rlhf.sample import Sampling, draws_of, sample_answers
+from tunesmith.rlhf.sample import Sampling
 from tunesmith.training.clock import StepClock
 from tunesmith.training.layout import Layout
+from tunesmith.training.strategy import in_precision
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Collector:
     """Everything that collecting needs."""
 
     ppo: PPO
-    seed: int
     accelerator: Accelerator
     layout: Layout
     roles: Roles
     engine: Any
     """The roles as the strategy wrapped them."""
     tokenizer: PreTrainedTokenizerBase
+    answering: Answering
     sampling: Sampling
     learning: Collator
     """Lays rows out to learn from."""
@@ -59,7 +59,7 @@ class Collector:
             step: decides, with the seed and the place of a prompt, what is drawn.
         """
         with self.clock.phase("answer"):
-            answers = self._answer(prompts, step)
+            answers = self.answering.answer(prompts, step)
         texts = answered(prompts, answers)
         ended = np.array([answer[-1] in self.sampling.stops for answer in answers])
         with self.clock.phase("score"):
@@ -73,18 +73,6 @@ class Collector:
             scores=weighted(self.ppo.reward, terms, ended, self.ppo.missing_end_penalty),
             **flat,
         )
-
-    def _answer(self, prompts: Sequence[Sequence[int]], step: int) -> list[list[int]]:
-        lengths = np.array([len(prompt) for prompt in prompts])
-        mine = self.layout.cut(np.arange(len(prompts)), lengths, self.micro_batch_size, None)
-        found: dict[int, list[int]] = {}
-        with self.roles.playing("policy") as policy, usual_attention(bare_of(policy)), self.computing():
-            for rows in mine:
-                draws = [draws_of(self.seed, step + 1, row, self.sampling.max_new_tokens) for row in rows or [0]]
-                some = [prompts[row] for row in rows or [0]]  # without rows of its own, a worker still takes part
-                answers = sample_answers(policy, some, np.stack(draws), self.sampling)
-                found |= dict(zip(rows, answers, strict=False))
-        return share(found)
 
     @torch.no_grad()
     def _measure(self, texts: TokenizedRows) -> list[dict[str, NDArray[np.float64]]]:
@@ -111,7 +99,7 @@ class Collector:
         return torch.stack([*of_policy, reference, self._said(batch, "value") if values is None else values])
 
     def _said(self, batch: Batch, role: Role) -> Any:
-        with self.roles.playing(role), self.computing():
+        with self.roles.playing(role), in_precision(self.accelerator):
             return self.engine(batch, role)
 
     @torch.no_grad()
@@ -127,7 +115,7 @@ class Collector:
         for place, score in self.models.items():
             found: dict[int, float] = {}
             for rows in self.cut(np.arange(len(texts)), texts):
-                with self.computing():
+                with in_precision(self.accelerator):
                     scores = score(self.batch(self.scoring, texts, rows))
                 found |= dict(zip(rows, scores.double().tolist(), strict=False))
             terms[place] = share(found)
@@ -141,7 +129,3 @@ class Collector:
     def batch(self, collator: Collator, texts: TokenizedRows, rows: MicroBatch) -> Batch:
         """Rows as tensors on this worker's device."""
         return collator.batch(texts, rows, 0).to(self.accelerator.device)
-
-    def computing(self) -> AbstractContextManager[Any]:
-        """In the precision of the run."""
-        return self.accelerator.autocast() if self.accelerator.mixed_precision != "no" else nullcontext()

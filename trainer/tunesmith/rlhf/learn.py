@@ -19,7 +19,7 @@ from tunesmith.rlhf.losses import entropies, log_probabilities, policy_loss, val
 from tunesmith.rlhf.roles import Role
 from tunesmith.rlhf.rollout import Rollout
 from tunesmith.training.state import trained_parameters
-from tunesmith.training.strategy import clip_gradients, only_last_synchronises
+from tunesmith.training.strategy import clip_gradients, in_precision, only_last_synchronises
 
 SUMS = ("policy_loss", "value_loss", "clipped")
 """What updates add up, over their tokens."""
@@ -115,7 +115,7 @@ class Learner:
         return {name: torch.from_numpy(a[at]).to(device, torch.float32) for name, a in arrays.items()}
 
     def _loss(self, role: Role, batch: Batch, learn: dict[str, torch.Tensor], sums: torch.Tensor) -> torch.Tensor:
-        with self.collector.computing():
+        with in_precision(self.collector.accelerator):
             said = self.collector.engine(batch, role)
         if role == "policy":
             return self._policy_loss(said, batch.targets, learn, sums)

@@ -108,6 +108,7 @@ class PolicyTrainer:
             for passed in range(ppo.epochs)
             for part in mini_batches(len(rows), ppo.mini_batches, [self.training.seed, position.step, passed])
         ]
+        self.collector.answering.policy_changed()
         main = self.collector.accelerator.is_main_process
         sums[-1] = float(main and self.folder.stop_request.exists())
         summed = sum_over_workers(self.collector.accelerator, sums, self.collector.layout)

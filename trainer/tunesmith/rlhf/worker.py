@@ -13,6 +13,7 @@ from tunesmith.data.collate import Collator
 from tunesmith.data.plan import EpochPlan
 from tunesmith.data.prepare import TrainingData
 from tunesmith.evaluation.generate import stop_tokens
+from tunesmith.rlhf.answering import Answering, OwnDecoding
 from tunesmith.rlhf.build import Cast, build_roles, is_of_value
 from tunesmith.rlhf.collect import Collector
 from tunesmith.rlhf.flops import PolicyFlops
@@ -21,6 +22,7 @@ from tunesmith.rlhf.loop import PolicyTrainer
 from tunesmith.rlhf.rewards import at_the_end, rule_of
 from tunesmith.rlhf.roles import bare_of
 from tunesmith.rlhf.sample import Sampling
+from tunesmith.rlhf.vllm_client import VllmAnswering
 from tunesmith.training import checkpoint
 from tunesmith.training.assignment import Assignment
 from tunesmith.training.checkpoint import Position
@@ -107,20 +109,26 @@ def _collector(
     sampling = Sampling(stops, pad, ppo.max_new_tokens, ppo.temperature)
     if spec.scaling.deepspeed is not None and spec.scaling.deepspeed.zero_stage == 3:
         sampling = Sampling(stops, pad, ppo.max_new_tokens, ppo.temperature, _any_worker)
+    micro_batch_size = assignment.overrides.micro_batch_size or spec.training.micro_batch_size
+    answering: Answering
+    if ppo.vllm is not None:
+        answering = VllmAnswering(ppo.vllm, spec=spec, layout=layout, roles=cast.roles, sampling=sampling)
+    else:
+        answering = OwnDecoding(spec.training.seed, accelerator, layout, cast.roles, sampling, micro_batch_size)
     return Collector(
         ppo=ppo,
-        seed=spec.training.seed,
         accelerator=accelerator,
         layout=layout,
         roles=cast.roles,
         engine=engine,
         tokenizer=tokenizer,
+        answering=answering,
         sampling=sampling,
         learning=Collator(pad_token=pad, packed=spec.packed),
         scoring=Collator(pad_token=pad, packed=spec.packed, examples=at_the_end()),
         rules={index: rule for index, rule in rules.items() if rule is not None},
         models=cast.scorers,
-        micro_batch_size=assignment.overrides.micro_batch_size or spec.training.micro_batch_size,
+        micro_batch_size=micro_batch_size,
         max_length=spec.training.max_length,
         clock=StepClock(accelerator.device),
     )

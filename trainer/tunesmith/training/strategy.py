@@ -6,7 +6,7 @@ Built on accelerate. Its settings for a CPU are its own: see `make_accelerator`.
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -40,6 +40,11 @@ class Prepared:
     """Of the strategy, for the log."""
     finish_gradients: Callable[[], None] = lambda: None
     """What the workers do to their gradients once a step, where neither DDP nor FSDP2 nor DeepSpeed does it."""
+
+
+def in_precision(accelerator: Accelerator) -> AbstractContextManager[Any]:
+    """Computes in the precision of the run."""
+    return accelerator.autocast() if accelerator.mixed_precision != "no" else nullcontext()
 
 
 def make_accelerator(spec: FineTuneJobSpec) -> Accelerator:

@@ -174,7 +174,7 @@ def _learn_policy(
         trainer, position = make_policy_trainer(assignment, accelerator, tokenizer, data, resumed)
     parameters = count_parameters(trainer.collector.roles)
     describe(assignment, accelerator, trainer.collector.engine, trainer.plan, data, parameters, resumed)
-    with span("training", {"tunesmith.first_step": position.step}):
+    with closing(trainer.collector.answering), span("training", {"tunesmith.first_step": position.step}):
         return trainer.run(position)
 
 
