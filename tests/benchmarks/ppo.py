@@ -1,6 +1,6 @@
 """PPO beside TRL 1.12's PPOTrainer, its last release with it: the same small models, lengths, epochs and precision.
 
-    python -m tests.benchmarks.ppo [--rounds 3] [--steps 2]
+    python -m tests.benchmarks.ppo [--rounds 3] [--steps 2] [--ends]
 
 Each contender is a process that stands still while another works; they take turns, and the ratio of each round counts.
 """
@@ -40,9 +40,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2, help="of each contender in a round")
     parser.add_argument("--batch", type=int, default=64, help="answers in a step")
+    parser.add_argument("--ends", action="store_true", help="answers end by themselves, instead of at the limit")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(str(write_speed(Path(folder)).folder), batch_size=arguments.batch)
+        settings = Settings(str(write_speed(Path(folder), arguments.ends).folder), batch_size=arguments.batch)
         contenders = {"TRL 1.12.0": Trl(settings)} | {
             name: Asked("tests.benchmarks.ppo_ours", "serve", json.dumps(asdict(settings)), json.dumps(how))
             for name, how in METHODS.items()

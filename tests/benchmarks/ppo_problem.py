@@ -112,8 +112,16 @@ def job_body(settings: Settings, steps: int) -> dict[str, Any]:
     }
 
 
-def write_speed(folder: Path, seed: int = 0, words: int = 1024) -> Problem:
-    """Four layers of width 256, and 2048 prompts of 16 tokens. The reward model is the policy with another head."""
+def write_speed(folder: Path, ends: bool, seed: int = 0, words: int = 1024) -> Problem:
+    """Four layers of width 256, and 2048 prompts of 16 tokens. The reward model is the policy with another head.
+
+    Args:
+        folder: to write to.
+        ends: whether answers end by themselves, each token being the last with a chance of one in ten; otherwise nearly
+            all run into the limit.
+        seed: of everything random.
+        words: size of the vocabulary.
+    """
     import torch
     from transformers import LlamaForCausalLM
 
@@ -126,6 +134,15 @@ def write_speed(folder: Path, seed: int = 0, words: int = 1024) -> Problem:
         torch.manual_seed(seed)
         config = _config(tokenizer, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024)
         policy = LlamaForCausalLM(config)
+        optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-3)
+        for _ in range(60 if ends else 0):
+            texts = torch.randint(2, words, (32, 49))
+            texts[:, 16:][torch.rand(32, 33) < 0.1] = tokenizer.eos_token_id
+            logits = policy(input_ids=texts[:, :-1]).logits[:, 15:]
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), texts[:, 16:].flatten())
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad()
         _write(policy, problem.policy, tokenizer)
         _write(_classifier(policy, torch.randn(1, 256) / 16), problem.reward, tokenizer)
     return problem
