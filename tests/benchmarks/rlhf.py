@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.rlhf [--seeds 0 1 2] [--work DIR]
 
-For each seed: the supervised stage until its validation loss no longer falls; PPO through the reward model; PPO through
-the rule (exact match); and a control that goes on with supervised tuning for as long as the longer of the two took. All
-are tested on the same prompts, which none has seen. The interval is a paired bootstrap over prompts.
+For each seed: the supervised stage until its validation loss no longer falls; PPO through the reward model, and the
+same with the value function on the policy; PPO through the rule (exact match); and a control that goes on with
+supervised tuning for as long as the longest of these took. All are tested on the same prompts, which none has seen. The
+interval is a paired bootstrap over prompts.
 """
 
 import argparse
@@ -39,6 +40,15 @@ def by_rule(body: dict[str, Any], name: str) -> dict[str, Any]:
     del spec["model"], spec["reward"]
     spec["sft"] = {"source": f"job://{body['metadata']['name']}-sft"}
     spec["ppo"]["ppo"] |= {"reward": [{"exactMatch": {}}], "klCoefficient": 0.02}
+    return body | {"metadata": {"name": name}, "spec": spec}
+
+
+def on_the_policy(body: dict[str, Any], name: str) -> dict[str, Any]:
+    """The same from the models that are there, with the value function as a head on the policy."""
+    spec, of = json.loads(json.dumps(body["spec"])), body["metadata"]["name"]
+    del spec["model"]
+    spec |= {"sft": {"source": f"job://{of}-sft"}, "reward": {"source": f"job://{of}-reward"}}
+    spec["ppo"]["ppo"] |= {"sharedValue": True}
     return body | {"metadata": {"name": name}, "spec": spec}
 
 
@@ -98,8 +108,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--work", type=Path)
     arguments = parser.parse_args()
-    print("| seed | supervised | PPO, reward model | PPO, rule | more supervised tuning | seconds: sft, reward, PPO |")
-    print("|---|---|---|---|---|---|", flush=True)
+    columns = ("seed", "supervised", "PPO, reward model", "with sharedValue", "PPO, rule", "more supervised tuning")
+    print("|", " | ".join([*columns, "seconds: sft, reward, PPO, with sharedValue"]), "|")
+    print("|---" * (len(columns) + 1) + "|", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
@@ -108,13 +119,17 @@ def main() -> None:
             body = pipeline(seed, name)
             began = time.monotonic()
             run(body, work)
+            run(on_the_policy(body, f"shared-{seed}"), work)
             run(by_rule(body, f"rule-{seed}"), work)
-            took = {stage: seconds_of(work, f"{name}-{stage}") for stage in ("sft", "reward", "ppo")}
-            pace = took["sft"] / len(steps(work, f"{name}-sft"))
-            run(control(body, f"control-{seed}", max(took["ppo"], seconds_of(work, f"rule-{seed}-ppo")), pace), work)
+            took = [seconds_of(work, f"{name}-{stage}") for stage in ("sft", "reward", "ppo")]
+            took.append(seconds_of(work, f"shared-{seed}-ppo"))
+            pace = took[0] / len(steps(work, f"{name}-sft"))
+            longest = max(took[2], took[3], seconds_of(work, f"rule-{seed}-ppo"))
+            run(control(body, f"control-{seed}", longest, pace), work)
             before = right(work, f"{name}-ppo", "base")
-            gains = [gain(right(work, each), before) for each in (f"{name}-ppo", f"rule-{seed}-ppo", f"control-{seed}")]
-            spent = ", ".join(f"{took[stage]:.0f}" for stage in ("sft", "reward", "ppo"))
+            tuned = (f"{name}-ppo", f"shared-{seed}-ppo", f"rule-{seed}-ppo", f"control-{seed}")
+            gains = [gain(right(work, each), before) for each in tuned]
+            spent = ", ".join(f"{seconds:.0f}" for seconds in took)
             print(f"| {seed} | {before.mean():.1%} | {' | '.join(gains)} | {spent} |", flush=True)
             print(f"seed {seed}: {time.monotonic() - began:.0f} s in all", file=sys.stderr)
 
