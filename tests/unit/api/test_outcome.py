@@ -95,3 +95,8 @@ def test_a_short_message_passes_whole() -> None:
 def test_a_field_of_another_release_does_no_harm() -> None:
     text = json.dumps({"reason": "Succeeded", "mood": "good"})
     assert Outcome.model_validate_json(text).reason == "Succeeded"
+
+
+def test_what_is_told_has_no_colon_with_nothing_after_it() -> None:
+    assert Outcome(reason="Succeeded").told == "Succeeded"
+    assert Outcome(reason="WorkerLost", message="another worker went away").told == "WorkerLost: another worker went away"

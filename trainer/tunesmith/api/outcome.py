@@ -130,6 +130,11 @@ class Outcome(Record):
     evaluation: EvaluationResult | None = None
     """Set by the evaluation."""
 
+    @property
+    def told(self) -> str:
+        """The reason with the message, where there is one."""
+        return f"{self.reason}: {self.message}" if self.message else self.reason
+
     def to_termination_message(self) -> str:
         """As JSON of at most 4 KiB.
 

@@ -70,7 +70,7 @@ def main(arguments: argparse.Namespace) -> int:
     if page is not None:
         console.print(f"report: {page}", soft_wrap=True)
     if outcome.reason != "Succeeded":
-        print(f"{job.metadata.name}: {outcome.reason}: {outcome.message}", file=sys.stderr)
+        print(f"{job.metadata.name}: {outcome.told}", file=sys.stderr)
     return EXIT_CODES.get(outcome.reason, 1)
 
 
@@ -180,7 +180,7 @@ def evaluate_in_pod(
     except (InputError, OSError) as error:
         outcome = outcome_of(error, attempt)
     termination_log.write_text(outcome.to_termination_message(), encoding="utf-8")
-    logging.info("%s: %s", outcome.reason, outcome.message)
+    logging.info("%s", outcome.told)
     return 0
 
 
@@ -220,5 +220,5 @@ def evaluate_on_ray(config: Path = Path(CONFIG_DIR), mount_root: Path = Path(MOU
         outcome = outcome_of(error, run.attempt)
     outcome = with_addresses(outcome, run, folder)
     write_outcome(folder.evaluation_outcome, outcome)
-    logging.info("%s: %s", outcome.reason, outcome.message)
+    logging.info("%s", outcome.told)
     return 0 if outcome.reason == "Succeeded" else 1

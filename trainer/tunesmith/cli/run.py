@@ -66,7 +66,7 @@ def main(arguments: argparse.Namespace) -> int:
             if name in (stage.metadata.name for stage in jobs_of(pipeline)):
                 report_pipeline(pipeline, folders, arguments.runs, console)
         if outcome.reason != "Succeeded":
-            print(f"{name}: {outcome.reason}: {outcome.message}", file=sys.stderr)
+            print(f"{name}: {outcome.told}", file=sys.stderr)
             return EXIT_CODES.get(outcome.reason, 1)
     return 0
 

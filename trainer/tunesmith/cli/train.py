@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Trains on the Ray cluster that this process runs in, and leaves the outcome in the run's folder."""
-    from tunesmith.launch.folder import FolderInUseError, open_folder, past_attempt, write_attempts, write_result
+    from tunesmith.launch.folder import FolderInUseError, end_attempt, open_folder, write_result
     from tunesmith.launch.run import in_thread, stop_on_signals
     from tunesmith.launch.search import run_search
     from tunesmith.launch.workers import Placement, run_attempt
@@ -57,8 +57,7 @@ def main(arguments: argparse.Namespace) -> int:
                 outcome = in_thread(lambda: run_search(assignment, placement, logging.info))
             else:
                 outcome = in_thread(lambda: run_attempt(assignment, placement))
-            write_result(folder, outcome)
-            write_attempts(folder, [*run.past, past_attempt(outcome, run.overrides)])
+            end_attempt(folder, run.past, outcome, run.overrides)
             outcome = with_report(outcome, leave_report(folder))
             track(outcome)
     except FolderInUseError as error:  # its folder is not this run's to write to
@@ -68,7 +67,7 @@ def main(arguments: argparse.Namespace) -> int:
         outcome = outcome_of(error, run.attempt)
     outcome = with_addresses(outcome, run, folder)
     write_result(folder, outcome)
-    logging.info("%s: %s", outcome.reason, outcome.message)
+    logging.info("%s", outcome.told)
     return 0 if outcome.reason == "Succeeded" else 1
 
 

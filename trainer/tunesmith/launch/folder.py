@@ -131,6 +131,17 @@ def write_outcome(path: Path, outcome: Outcome) -> None:
     write_whole(path, outcome.model_dump_json(indent=1, exclude_none=True))
 
 
+def end_attempt(
+    folder: RunFolder, past: Sequence[PastAttempt], outcome: Outcome, overrides: Overrides
+) -> list[PastAttempt]:
+    """Leaves how an attempt ended in result.json, and in attempts.json after those before it; returns all of these."""
+    write_result(folder, outcome)
+    ended = PastAttempt(number=outcome.attempt, reason=outcome.reason, message=outcome.message, overrides=overrides)
+    attempts = [*past, ended]
+    write_attempts(folder, attempts)
+    return attempts
+
+
 def write_attempts(folder: RunFolder, attempts: Sequence[PastAttempt]) -> None:
     """Leaves the attempts that are over in attempts.json, the oldest first."""
     write_whole(folder.attempts, _ATTEMPTS.dump_json(list(attempts), indent=1, by_alias=True).decode())
@@ -142,11 +153,6 @@ def read_attempts(folder: RunFolder) -> list[PastAttempt]:
         return _ATTEMPTS.validate_json(folder.attempts.read_bytes())
     except (OSError, ValueError):
         return []
-
-
-def past_attempt(outcome: Outcome, overrides: Overrides) -> PastAttempt:
-    """An attempt that ended so."""
-    return PastAttempt(number=outcome.attempt, reason=outcome.reason, message=outcome.message, overrides=overrides)
 
 
 def read_result(path: Path) -> Outcome | None:

@@ -90,7 +90,7 @@ def _try(job: FineTuneJob, resolver: Resolver, size: int, limit: float | None) -
         if fits and outcome.exists():
             ended = Outcome.model_validate_json(outcome.read_text(encoding="utf-8"))
             if ended.reason != "OutOfMemory":
-                raise InputError(Problem(f"a trial ended with {ended.reason}: {ended.message}"))
+                raise InputError(Problem(f"a trial ended with {ended.told}"))
         return Tried(size)
 
 

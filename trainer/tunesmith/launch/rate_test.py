@@ -97,7 +97,7 @@ def run_rate_test(
 
 def _read(outcome: Outcome, table: Path, target: Path) -> RateCurve:
     if outcome.reason != "Succeeded":
-        raise InputError(Problem(f"the test ended with {outcome.reason}: {outcome.message}"))
+        raise InputError(Problem(f"the test ended with {outcome.told}"))
     with table.open(encoding="utf-8") as lines:
         rows = [(float(row["learning_rate"]), float(row["loss"])) for row in csv.DictReader(lines)]
     if len(rows) < _FEWEST_STEPS:

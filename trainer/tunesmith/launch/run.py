@@ -12,7 +12,7 @@ from tunesmith.api.job import FineTuneJob
 from tunesmith.api.outcome import Outcome, next_attempt
 from tunesmith.api.pod import RunFolder
 from tunesmith.api.spans import span
-from tunesmith.launch.folder import past_attempt, read_attempts, write_attempts, write_result
+from tunesmith.launch.folder import end_attempt, read_attempts
 from tunesmith.launch.workers import Placement, run_attempt
 from tunesmith.sources import Resolver
 from tunesmith.training.assignment import Assignment
@@ -58,15 +58,13 @@ def run_attempts(
         with span("attempt", {"tunesmith.attempt": assignment.attempt}) as note:
             outcome = run_attempt(assignment, placement)
             note({"tunesmith.reason": outcome.reason})
-        write_result(assignment.folder, outcome)
-        past.append(past_attempt(outcome, assignment.overrides))
-        write_attempts(assignment.folder, past)
+        past = end_attempt(assignment.folder, past, outcome, assignment.overrides)
         retry = next_attempt(outcome.reason, assignment.overrides, spec.training.micro_batch_size)
         if retry is None or outcome.reason not in worth_retrying or failures >= spec.backoff_limit:
             return outcome
         failures += 1
         assignment = replace(assignment, overrides=retry.overrides, attempt=assignment.attempt + 1)
-        tell(f"{outcome.reason}: {outcome.message}; attempt {assignment.attempt}: {retry.explanation}")
+        tell(f"{outcome.told}; attempt {assignment.attempt}: {retry.explanation}")
 
 
 def in_thread(work: Callable[[], Outcome]) -> Outcome:

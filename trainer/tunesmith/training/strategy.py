@@ -229,7 +229,8 @@ def clip_gradients(accelerator: Accelerator, model: nn.Module, max_norm: float, 
     whole = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
     total = whole[0] if len(whole) == 1 else torch.linalg.vector_norm(torch.stack(whole))
     factor = torch.clamp(max_norm / (total + 1e-6), max=1.0)  # as in torch.nn.utils.clip_grad_norm_
-    for parameter in model.parameters():
-        if parameter.grad is not None:
-            tensor_parallel.local(parameter.grad).mul_(factor)
+    if factor < 1:
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                tensor_parallel.local(parameter.grad).mul_(factor)
     return float(total)
