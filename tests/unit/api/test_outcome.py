@@ -99,4 +99,4 @@ def test_a_field_of_another_release_does_no_harm() -> None:
 
 def test_what_is_told_has_no_colon_with_nothing_after_it() -> None:
     assert Outcome(reason="Succeeded").told == "Succeeded"
-    assert Outcome(reason="WorkerLost", message="another worker went away").told == "WorkerLost: another worker went away"
+    assert Outcome(reason="WorkerLost", message="a worker went away").told == "WorkerLost: a worker went away"
