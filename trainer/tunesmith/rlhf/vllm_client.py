@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.torch import save_file
+from transformers.core_model_loading import revert_weight_conversion
 
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.load import InputError, Problem
@@ -101,9 +103,11 @@ class VllmAnswering:
     def _write_policy(self) -> None:
         with self._roles.playing("policy") as policy:
             weights, bare = folded_weights(policy, POLICY, self._dtype), bare_of(policy)
-        bare.save_pretrained(self._folder, state_dict=weights)
-        # a head that is tied to the embeddings does not follow them when vLLM reads new weights: it gets its own
+        # save_pretrained would do all of this, but on the first worker only
+        save_file(revert_weight_conversion(bare, weights), self._folder / "model.safetensors", {"format": "pt"})
         config = copy.deepcopy(bare.config)
+        config.architectures = [type(bare).__name__]
+        # a head that is tied to the embeddings does not follow them when vLLM reads new weights: it gets its own
         for each in (config, config.get_text_config()):
             each.tie_word_embeddings = False
         config.save_pretrained(self._folder)
@@ -145,7 +149,7 @@ def _python() -> str:
 
 
 def _start(python: str, options: dict[str, Any]) -> "subprocess.Popen[str]":
-    command = [python, "-I", str(Path(__file__).with_name("vllm_server.py")), json.dumps(options)]
+    command = [python, "-I", "-W", "ignore", str(Path(__file__).with_name("vllm_server.py")), json.dumps(options)]
     given = {k: v for k, v in os.environ.items() if k not in _OF_WORKERS}
     # one process, which ends with its input; no words to anybody outside
     given |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}

@@ -11,6 +11,7 @@ This imports vLLM and nothing of Tunesmith's: what vLLM stands on has other vers
 
 import json
 import os
+import shutil
 import sys
 from typing import Any
 
@@ -27,6 +28,7 @@ def start(options: dict[str, Any]) -> Any:
         dtype=options["dtype"],
         max_model_len=options["max_model_len"],
         gpu_memory_utilization=options["memory_fraction"],
+        use_tqdm_on_load=False,
         enable_prefix_caching=False,  # what is cached is of weights that change
         enforce_eager=current_platform.is_cpu(),
     )
@@ -67,6 +69,7 @@ def main() -> None:
             else:
                 engine.collective_rpc("reload_weights", kwargs={"weights_path": options["folder"]})
             print(json.dumps(reply), file=out)
+        shutil.rmtree(options["folder"], ignore_errors=True)  # the trainer was killed, or would have ended this
     except Exception as error:
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}), file=out)
         raise
