@@ -22,10 +22,12 @@ _PRECEDENCE = (
     "InvalidInput",
     "OutOfMemory",
     "LossDiverged",
+    "PolicyCollapsed",
     "StorageFull",
     "InternalError",
     "Interrupted",
     "WorkerLost",
+    "OutcomeUnknown",
 )
 """Which of several workers' outcomes explains the others: one that failed takes its peers along."""
 _TOGETHER = ("Succeeded", "Interrupted", "LossDiverged", "PolicyCollapsed", "WorkerLost")
@@ -91,7 +93,11 @@ def run_attempt(assignment: Assignment, placement: Placement) -> Outcome:
             log.error("Ray Train gave up: %s", error)
             lost = why_given_up(error, assignment.attempt)
             outcomes = [lost.model_copy(update={"log_tail": last_tail(assignment.folder)})]
-    outcomes += _notes(assignment)
+    return outcome_of_all(outcomes + _notes(assignment))
+
+
+def outcome_of_all(outcomes: list[Outcome]) -> Outcome:
+    """Of several workers' outcomes the one that explains the others."""
     failed = [outcome for outcome in outcomes if outcome.reason != "Succeeded"]
     return min(failed, key=lambda outcome: _PRECEDENCE.index(outcome.reason)) if failed else outcomes[0]
 

@@ -162,7 +162,7 @@ class PolicyTrainer:
         divergence = float(rollout.divergences.mean())
         if divergence > self.ppo.kl_limit:
             raise PolicyCollapsedError(
-                f"step {position.step + 1}: the answers diverge from the starting model by {divergence:.1f} nats, and "
+                f"step {position.step + 1}: the answers diverge from the starting model by {divergence:.3g} nats, and "
                 f"ppo.klLimit is {self.ppo.kl_limit:g}; the last checkpoint is from before. Raise ppo.klCoefficient, "
                 "or lower training.learningRate or ppo.epochs"
             )
