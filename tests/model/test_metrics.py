@@ -26,6 +26,8 @@ from tunesmith.evaluation.report import read_report
 from tunesmith.evaluation.run import evaluate_job
 from tunesmith.evaluation.work import Here
 from tunesmith.launch.folder import open_folder
+from tunesmith.launch.run import train_here
+from tunesmith.launch.search import search_here
 from tunesmith.models.reward import Centring, score_texts, with_reward_head
 from tunesmith.models.tokenizer import train_tokenizer
 from tunesmith.sources import Resolver
@@ -215,3 +217,24 @@ def test_texts_that_are_no_classes_are_refused_before_anything_is_answered(
     assert outcome.message.startswith(
         "spec.evaluation.metrics: accuracy, macroF1 and microF1 are for classes, of which"
     )
+
+
+def test_they_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    rows = [{"prompt": "1 =", "response": f"text {row}"} for row in range(101)]
+    job = make_job(tmp_path, rows, evaluation={"metrics": ["accuracy"], "maxNewTokens": 20})
+    found = {"parameters": [{"field": "training.learningRate", "numbers": [0.1]}], "algorithm": "grid"}
+    searched = make_job(
+        tmp_path,
+        rows,
+        evaluation={"metrics": ["macroF1"], "maxNewTokens": 20},
+        dataset=job.spec.dataset.to_dict() | {"validation": {"fraction": 0.1}},
+        search=found,
+    )
+    for name, run in (("trained", job), ("searched", searched)):
+        folder = RunFolder(tmp_path / name)
+        with open_folder(folder, run):
+            begin = search_here if run is searched else train_here
+            outcome = begin(run, folder, Resolver(), print)
+        assert outcome.reason == "InvalidInput"
+        assert outcome.message.startswith("spec.evaluation.metrics: accuracy, macroF1 and microF1 are for classes")
+        assert not (folder.data.exists() or list(folder.root.glob("trials/*/data.json")))

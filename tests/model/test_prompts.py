@@ -113,7 +113,8 @@ def test_rows_leave_room_for_the_prefix(rows: Path, base: Path, tmp_path: Path) 
     job = job_of(rows, base=base, method={"prefix": {"tokens": 20}})
     (outcome,) = train(job, RunFolder(tmp_path / "run"))
     assert outcome.reason == "InvalidInput"
-    assert outcome.message == "spec.training.maxLength: is 48, but the model reaches 44 tokens; lower it"
+    beside = "beside the 20 of method.prefix; lower either"
+    assert outcome.message == f"spec.training.maxLength: is 48, but the model reaches 44 tokens {beside}"
 
 
 def test_nothing_is_tuned_on_top_of_a_prefix(trained: Trained, base: Path, rows: Path, tmp_path: Path) -> None:

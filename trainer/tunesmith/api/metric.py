@@ -50,6 +50,8 @@ OF_ANSWERS: tuple[MetricName, ...] = (*OF_TEXTS, "judge", "answerTokens")
 """Need answers."""
 JUDGE_ANSWERS: tuple[MetricName, ...] = (*OF_TEXTS, "judge", "reward")
 """Say how good an answer is."""
+OF_CLASSES: frozenset[MetricName] = frozenset({"accuracy", "macroF1", "microF1"})
+"""For answers that are one of a few."""
 OF_REWARD_MODELS: tuple[MetricName, ...] = ("pairAccuracy",)
 """For the objective reward, and no other metric for it."""
 ONLY_OF_POLICIES: tuple[MetricName, ...] = ("reward", "winRate", "divergence")

@@ -150,6 +150,7 @@ def run_job(
     """
     from tunesmith.cli.progress import TrainingProgress
     from tunesmith.cli.trials_table import trials_table
+    from tunesmith.evaluation.ahead import check_scorers
     from tunesmith.launch.folder import open_folder, read_result
     from tunesmith.launch.run import train_here
     from tunesmith.report.write import leave_report
@@ -163,6 +164,8 @@ def run_job(
         variables = ", ".join(job.spec.tracking.secrets)
         console.print(f"Secrets of spec.tracking: ignored here; set {variables} yourself", style="dim", soft_wrap=True)
     resolver = Resolver(mounts=dict(arguments.mount), base=arguments.filename.parent, runs=arguments.runs)
+    if job.spec.evaluation is not None:
+        check_scorers(job.spec.evaluation, resolver, arguments.allow_metrics)
     say = partial(console.print, soft_wrap=True, markup=False)
     with open_folder(folder, job, arguments.fresh and not kept), tracked(job, folder, say) as track:
         outcome = read_result(folder.result)

@@ -1,6 +1,6 @@
 """loss and perplexity of each part of the test set, by `evaluation.domainColumn`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,7 +17,7 @@ NO_DOMAIN = "(none)"
 """Where the column is empty."""
 
 
-def domains_of(rows: Sequence[Row], column: str) -> list[str]:
+def domains_of(rows: Iterable[Row], column: str) -> list[str]:
     """The domain of each row.
 
     Raises:

@@ -32,7 +32,7 @@ def train_here(job: FineTuneJob, folder: RunFolder, resolver: Resolver, tell: Ca
         tell: is given a sentence before each further attempt.
     """
     assignment = Assignment(job, folder, resolver)
-    placement = Placement(own_process=job.spec.scaling.workers == 1)
+    placement = Placement.here(job.spec)
     with stop_on_signals(folder):
         return in_thread(lambda: run_attempts(assignment, placement, tell))
 

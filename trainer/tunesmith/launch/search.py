@@ -18,6 +18,8 @@ from typing import Any
 from tunesmith.api.job import FineTuneJob
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import METRICS_PORT, RunFolder
+from tunesmith.data.parts import RunRows
+from tunesmith.evaluation.ahead import check_test_rows
 from tunesmith.launch.book import Book
 from tunesmith.launch.folder import read_result, write_result
 from tunesmith.launch.run import in_thread, stop_on_signals
@@ -43,7 +45,7 @@ def search_here(job: FineTuneJob, folder: RunFolder, resolver: Resolver, tell: C
         resolver: finds models and data.
         tell: is given a sentence for each trial that has ended.
     """
-    placement = Placement(own_process=job.spec.scaling.workers == 1)
+    placement = Placement.here(job.spec)
     with stop_on_signals(folder):
         return in_thread(lambda: run_search(Assignment(job, folder, resolver), placement, tell))
 
@@ -54,6 +56,7 @@ def run_search(assignment: Assignment, placement: Placement, tell: Callable[[str
     book = Book(assignment, tell)
     try:
         if book.left:
+            check_test_rows(RunRows(assignment.job.spec, assignment.resolver))  # trials are not evaluated
             _tune(assignment, placement, book)
         outcome = _conclude(assignment, book)
     except Exception as error:  # a Ray that does not start, a full disk; the trials are as they were

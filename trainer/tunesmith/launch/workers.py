@@ -7,6 +7,7 @@ import traceback
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import RunFolder
 from tunesmith.api.spans import tracing_here
@@ -50,6 +51,12 @@ class Placement:
     worker_cpus: int | None = None
     """What a worker takes of Ray's CPUs; by default 1 on a cluster, where a pod is a worker whatever its size, and its
     threads here."""
+
+    @classmethod
+    def here(cls, spec: FineTuneJobSpec) -> "Placement":
+        """On this machine; a single worker in this process, unless it takes DeepSpeed (to offload, say), which asks for
+        a process group."""
+        return cls(own_process=spec.scaling.workers == 1 and spec.scaling.deepspeed is None)
 
 
 def run_attempt(assignment: Assignment, placement: Placement) -> Outcome:

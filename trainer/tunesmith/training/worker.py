@@ -21,6 +21,7 @@ from tunesmith.api.spans import TRAINER, about_run, sending_spans, span
 from tunesmith.data.parts import RunRows
 from tunesmith.data.plan import EpochPlan
 from tunesmith.data.prepare import TrainingData, prepare_data
+from tunesmith.evaluation.ahead import check_test_rows
 from tunesmith.export.quantize import train_quantized
 from tunesmith.models.attention import use_packed_attention
 from tunesmith.models.export import export_model
@@ -123,6 +124,8 @@ def _train(assignment: Assignment) -> Outcome:
     rows = RunRows(spec, assignment.resolver)
     # the first worker reads and tokenizes; the others find what it has written
     with span("data preparation"), first_worker_first(accelerator) as first:
+        if first:
+            check_test_rows(rows)
         tokenizer = start_tokenizer(spec, assignment.resolver, folder, rows.all_train())
         if spec.model.config is not None and first:
             tokenizer.save_pretrained(folder.tokenizer)
@@ -185,11 +188,14 @@ def _heed_stop_request(folder: RunFolder) -> None:
 
 def refuse_too_long(spec: FineTuneJobSpec, model: PreTrainedModel) -> None:
     """Refuses rows that are longer than the model's positions reach."""
-    longest = getattr(model.config, "max_position_embeddings", None)
-    if longest is not None:
-        longest -= first_position(model) + virtual_tokens(model)
-    if longest is not None and spec.training.max_length > longest:
-        message = f"is {spec.training.max_length}, but the model reaches {longest} tokens; lower it"
+    reach = getattr(model.config, "max_position_embeddings", None)
+    if reach is None:
+        return
+    taken = virtual_tokens(model)
+    longest = reach - first_position(model) - taken
+    if spec.training.max_length > longest:
+        beside = f" beside the {taken} of method.{spec.method.chosen}; lower either" if taken else "; lower it"
+        message = f"is {spec.training.max_length}, but the model reaches {max(longest, 0)} tokens{beside}"
         raise InputError(Problem(message, "spec.training.maxLength"))
 
 

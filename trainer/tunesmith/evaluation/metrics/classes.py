@@ -1,7 +1,7 @@
 """Metrics of classification: the references are classes, and an answer names one."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class ClassMetric(TextMetric):
         return parts.reshape(len(expected), -1)
 
     @staticmethod
-    def check(references: Sequence[str]) -> None:
+    def check(references: Iterable[str]) -> None:
         """Refuses references that are too many to be classes.
 
         Raises:
