@@ -52,6 +52,13 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
     assert refusal(tmp_path, "rows.jsonl") == message
 
 
+def test_json_over_several_lines_is_no_json_lines(tmp_path: Path) -> None:
+    for rows in ([{"text": "1"}], {"text": "1", "number": 2}):
+        (tmp_path / "rows.json").write_text(json.dumps(rows, indent=1))
+        with pytest.raises(InputError, match=r"rows\.json:1: .*: is JSON over several lines; write each row as one"):
+            read(tmp_path, "rows.json")
+
+
 def test_a_line_that_is_no_object_is_named(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(lines({"a": 1}, [1, 2]))
     message = "rows.jsonl:2: spec.dataset.train.source: should be an object with the row's columns, one on each line"

@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from tokenizers import Tokenizer, models
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from tunesmith.api.load import InputError
 from tunesmith.cli.main import main
@@ -32,9 +32,13 @@ def write_base(folder: Path, hidden: int = 16) -> Path:
         max_position_embeddings=32,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
+    write_tokenizer(folder)
+    return folder
+
+
+def write_tokenizer(folder: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel({f"t{index}": index for index in range(40)}, unk_token="t0"))
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="t1", pad_token="t2").save_pretrained(folder)
-    return folder
 
 
 def write_adapter(base: Path, folder: Path, seed: int, **settings: Any) -> Path:
@@ -169,6 +173,33 @@ def test_a_prefix_for_another_base_is_refused(base: Path, tmp_path: Path) -> Non
     )
 
 
+def test_a_base_that_is_gone_is_named(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    adapter = write_adapter(base, tmp_path / "adapter", seed=0)
+    config = adapter / "adapter_config.json"
+    config.write_text(config.read_text().replace(str(base), "/nowhere/base"))
+    assert main(["adapters", "merge", str(adapter), "--output", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "spec.model.source: /nowhere/base is gone; put it back"
+
+
+def test_an_adapter_of_an_encoder_decoder_is_merged(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 40, "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 4}
+    T5ForConditionalGeneration(T5Config(**sizes, decoder_start_token_id=2)).save_pretrained(tmp_path / "base")
+    write_tokenizer(tmp_path / "base")
+    model = T5ForConditionalGeneration.from_pretrained(tmp_path / "base")
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q", "v"], task_type="SEQ_2_SEQ_LM"))
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    adapted.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    write_tokenizer(tmp_path / "adapter")
+    assert main(["adapters", "merge", str(tmp_path / "adapter"), "--output", str(tmp_path / "whole")]) == 0
+    whole = T5ForConditionalGeneration.from_pretrained(tmp_path / "whole")
+    with torch.no_grad():
+        inputs = {"input_ids": BATCHES[0], "decoder_input_ids": BATCHES[1]}
+        assert torch.allclose(whole(**inputs).logits, adapted.eval()(**inputs).logits, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -187,9 +218,13 @@ def test_a_damaged_adapter_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_only_sums_of_products_are_combined(base: Path, three: dict[str, Path], tmp_path: Path) -> None:
+def test_only_sums_of_products_are_combined(
+    base: Path, three: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     dora = write_adapter(base, tmp_path / "dora", seed=0, use_dora=True)
     model = load_adapters({"dora": dora, **three})
+    assert main(["adapters", "combine", f"{three['plain']}=1", f"{dora}=1", "--output", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"{dora}: is of type DoRA: ")
     with pytest.raises(InputError, match="dora: is of type DoRA: only plain LoRA adapters are sums of products"):
         combine(model, {"dora": 0.5, "plain": 0.5}, "both")
     with pytest.raises(InputError, match="--how: linear needs equal ranks, these are 3, 5; use cat or svd"):

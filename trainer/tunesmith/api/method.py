@@ -1,12 +1,24 @@
 """`spec.method`: which weights learn."""
 
+import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from tunesmith.api.base import OneOf, Rule, Schema
 
-TargetModules = Annotated[str, Field(min_length=1, max_length=1024)]
+
+def _check_expression(text: str) -> str:
+    """Refuses what is no regular expression, in a sentence."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise PydanticCustomError("expression", "is no regular expression: {text}", {"text": str(error)}) from None
+    return text
+
+
+TargetModules = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_check_expression)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -1,6 +1,8 @@
 """`tunesmith adapters`: combines adapters, and merges one into its base."""
 
 import argparse
+import os
+from dataclasses import replace
 from pathlib import Path
 
 from tunesmith.api.load import InputError, Problem
@@ -32,8 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Writes the result and prints where it is."""
     quiet_libraries()
+    import torch
+
     from tunesmith.models import adapters
 
+    # transformers asks DeepSpeed when it saves a model, which would guess, and say so
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     adapters.refuse_existing(arguments.output)
     if arguments.action == "merge":
         merge_into_base(arguments.folder, arguments.output)
@@ -52,7 +58,11 @@ def combine_parts(arguments: argparse.Namespace) -> None:
     folders = {f"part{index}": folder for index, (folder, _) in enumerate(arguments.parts)}
     weights = {f"part{index}": weight for index, (_, weight) in enumerate(arguments.parts)}
     model = load_adapters(folders)
-    combine(model, weights, "combined", arguments.how, arguments.rank)
+    try:
+        combine(model, weights, "combined", arguments.how, arguments.rank)
+    except InputError as error:
+        named = (replace(each, place=str(folders.get(each.place, each.place))) for each in error.problems)
+        raise InputError(*named) from None
     save(model, "combined", arguments.output, adapter_folder(arguments.parts[0][0]))
 
 
@@ -61,7 +71,7 @@ def merge_into_base(folder: Path, output: Path) -> None:
     import torch
 
     from tunesmith.models.adapters import adapter_folder, load_adapters, merged
-    from tunesmith.models.load import ModelLocation, load_tokenizer, own_dtype
+    from tunesmith.models.load import ModelLocation, kind_at, load_tokenizer, own_dtype
 
     source = adapter_folder(folder)
     model = load_adapters({"default": source})
@@ -71,7 +81,7 @@ def merge_into_base(folder: Path, output: Path) -> None:
         whole = merged(model)
     location = ModelLocation(str(source))
     whole.to(own_dtype(location)).save_pretrained(output)
-    load_tokenizer(location).save_pretrained(output)
+    load_tokenizer(location, kind_at(location)).save_pretrained(output)
 
 
 def _part(text: str) -> tuple[Path, float]:

@@ -152,6 +152,9 @@ def _parse(line: str, number: int, file: Path, place: str) -> Row:
     try:
         row = json.loads(line.rstrip("\n"))
     except json.JSONDecodeError as error:
+        if number == 1 and line.lstrip().startswith(("[", "{")) and line.rstrip().endswith(("[", "{", ",")):
+            message = "is JSON over several lines; write each row as one object on a line of its own (JSON Lines)"
+            raise InputError(Problem(message, place, number, str(file))) from None
         message = f"is broken JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
         raise InputError(Problem(message, place, number, str(file))) from None
     if not isinstance(row, dict):

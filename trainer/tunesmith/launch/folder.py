@@ -40,7 +40,7 @@ def open_folder(folder: RunFolder, job: FineTuneJob, fresh: bool = False, patien
 
     Raises:
         FolderInUseError: another run is using the folder.
-        InputError: it cannot be written, or belongs to another job; names the fields that differ.
+        InputError: it cannot be written, or belongs to another job that has begun; names the fields that differ.
     """
     try:
         folder.root.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,9 @@ def _claim(folder: RunFolder, job: FineTuneJob) -> None:
         except (ValueError, KeyError, TypeError):
             raise InputError(Problem("is damaged; start over with --fresh", file=str(folder.config))) from None
         differing = differing_fields(fields, earlier)
-        if differing:
+        if differing and not _has_begun(folder):
+            _clear(folder)
+        elif differing:
             listing = ", ".join(differing)
             message = (
                 f"holds a run of another job: {listing} differ; start over with --fresh, or choose another --output"
@@ -95,6 +97,21 @@ def _claim(folder: RunFolder, job: FineTuneJob) -> None:
         write_whole(folder.config, json.dumps(config, indent=1))
     except OSError as error:
         raise InputError(Problem(f"cannot be written: {error.strerror}", file=str(folder.config))) from None
+
+
+def _has_begun(folder: RunFolder) -> bool:
+    """Whether there is anything to lose: a step was taken, or an evaluation begun."""
+    kept = (folder.checkpoints, folder.metrics, folder.model, folder.adapter, folder.trials, folder.evaluation)
+    return any(path.exists() for path in kept)
+
+
+def _clear(folder: RunFolder) -> None:
+    """Removes what a run has left that was refused before its first step, so that its corrected file just runs."""
+    for path in set(vars(folder).values()) - {folder.root, folder.lock, folder.tracking_lock}:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def has_succeeded(folder: RunFolder, job: FineTuneJob) -> bool:

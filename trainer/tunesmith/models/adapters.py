@@ -101,7 +101,7 @@ def load_adapters(folders: Mapping[str, Path], dtype: torch.dtype | str = torch.
     Raises:
         InputError: one is missing or damaged, they have different bases, or one does not fit.
     """
-    from tunesmith.models.load import ModelLocation, load_model
+    from tunesmith.models.load import ModelLocation, kind_at, load_model
 
     found = {name: adapter_folder(folder) for name, folder in folders.items()}
     bases = {name: ModelLocation(str(folder)).adapter_base for name, folder in found.items()}
@@ -112,7 +112,7 @@ def load_adapters(folders: Mapping[str, Path], dtype: torch.dtype | str = torch.
             raise InputError(Problem(f"{message}: they share no base", file=str(found[other])))
     base = bases[first]
     assert base is not None
-    model: Any = load_model(base, dtype)
+    model: Any = load_model(base, dtype, kind=kind_at(base))
     for name, folder in found.items():
         model = attach(model, base.name, folder, name)
     return model.eval()

@@ -12,7 +12,7 @@ from tunesmith.api.load import InputError, Problem
 from tunesmith.api.model import ModelSpec, Quantization
 from tunesmith.api.objective import ModelKind
 from tunesmith.api.source import Location
-from tunesmith.models.kind import auto_class
+from tunesmith.models.kind import auto_class, kind_of
 from tunesmith.sources import Resolver
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ def locate_source(source: str, resolver: Resolver, place: str) -> ModelLocation:
             Problem(f"{folder} holds no config.json: it is not a model in the format of transformers", place)
         )
     if not list(folder.glob("*.safetensors")):
+        if (folder / "model").is_dir():
+            raise InputError(Problem(f"{folder} is the folder of a run; its model is below: {source}/model", place))
         raise InputError(
             Problem(f"{folder} holds no weights: *.safetensors is missing (other formats are not read)", place)
         )
@@ -167,6 +169,25 @@ def _keep_trainable(model: PreTrainedModel) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+
+
+def kind_at(location: ModelLocation) -> ModelKind:
+    """The kind of the model in a place, or of an adapter's base there.
+
+    Raises:
+        InputError: there is no language model.
+    """
+    location = location.adapter_base or location
+    if Path(location.name).is_absolute() and not Path(location.name).exists():
+        raise InputError(Problem(f"{location.name} is gone; put it back", PLACE))
+    try:
+        config = AutoConfig.from_pretrained(location.name, revision=location.revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise InputError(Problem(f"cannot be loaded: {_first_line(error)}", PLACE)) from None
+    kind = kind_of(config)
+    if kind is None:
+        raise InputError(Problem(f"{location.name} ({config.model_type}) is no language model", PLACE))
+    return kind
 
 
 def own_dtype(location: ModelLocation) -> torch.dtype:
