@@ -181,6 +181,16 @@ def test_a_base_that_is_gone_is_named(base: Path, tmp_path: Path, capsys: pytest
     assert capsys.readouterr().err.splitlines()[-1] == "spec.model.source: /nowhere/base is gone; put it back"
 
 
+def test_a_damaged_base_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = write_base(tmp_path / "base")
+    adapter = write_adapter(base, tmp_path / "adapter", seed=0)
+    cut(base / "model.safetensors")
+    assert main(["adapters", "merge", str(adapter), "--output", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith(f"spec.model.source: a file of {base} is damaged: ")
+    assert message.endswith("; copy or download it again")
+
+
 def test_an_adapter_of_an_encoder_decoder_is_merged(tmp_path: Path) -> None:
     torch.manual_seed(0)
     sizes = {"vocab_size": 40, "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 4}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.api.load import InputError, Problem
@@ -147,6 +148,9 @@ def load_model(
             )
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(Problem(f"cannot be loaded: {_first_line(error)}", PLACE)) from None
+    except SafetensorError as error:
+        message = f"a file of {location.name} is damaged: {_first_line(error)}; copy or download it again"
+        raise InputError(Problem(message, PLACE)) from None
     _report_missing(sorted(report["missing_keys"]), frozen)
     if getattr(model, "is_loaded_in_4bit", False):
         _keep_trainable(model)
