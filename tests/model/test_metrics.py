@@ -238,3 +238,15 @@ def test_they_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
         assert outcome.reason == "InvalidInput"
         assert outcome.message.startswith("spec.evaluation.metrics: accuracy, macroF1 and microF1 are for classes")
         assert not (folder.data.exists() or list(folder.root.glob("trials/*/data.json")))
+
+
+def test_a_metric_that_may_not_be_used_is_told_before_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluation = {"metrics": ["exactMatch"], "own": [{"name": "mine", "function": "acme.scores:mine"}]}
+    job = make_job(tmp_path, ROWS, evaluation=evaluation).model_dump(mode="json", by_alias=True, exclude_none=True)
+    (tmp_path / "job.yaml").write_text(json.dumps(job))
+    assert main(["run", "-f", str(tmp_path / "job.yaml"), "--runs", str(tmp_path / "runs")]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("spec.evaluation.own[0].function: acme.scores:mine: module acme.scores is not allowed here")
+    assert not (tmp_path / "runs").exists()
