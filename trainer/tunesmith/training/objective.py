@@ -12,6 +12,7 @@ from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.data.collate import Batch, Collator
 from tunesmith.data.encode import examples_of
 from tunesmith.models.kind import first_position, start_token
+from tunesmith.training.state import unwrapped
 
 
 def collator_of(
@@ -92,9 +93,8 @@ def _written(model: nn.Module, batch: Batch) -> Tensor:
 @contextmanager
 def _only(model: Any, keep: Tensor) -> Iterator[None]:
     """Has a model compute logits only where something is learned; what decoders call logits_to_keep, others lack."""
-    while isinstance(inner := getattr(model, "module", None), nn.Module):
-        model = inner  # as wrapped by DDP or DeepSpeed
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    bare: Any = unwrapped(model)
+    head = bare.get_output_embeddings() if hasattr(bare, "get_output_embeddings") else None
     if not isinstance(head, nn.Module):
         yield
         return

@@ -47,7 +47,7 @@ from tunesmith.training.pair_loss import FIGURES, pair_loss
 from tunesmith.training.peak import peak_of_all
 from tunesmith.training.pull import L2Pull, copy_of_trained
 from tunesmith.training.ranks import Ranks
-from tunesmith.training.state import load_weights, scatter_state
+from tunesmith.training.state import load_weights, scatter_state, unwrapped
 from tunesmith.training.strategy import first_worker_first, make_accelerator, prepare
 from tunesmith.training.telemetry import Telemetry
 
@@ -237,7 +237,7 @@ def _make_trainer(
         scatter_state(accelerator, prepared.model, prepared.optimizer.optimizer, state)
         if accelerator.scaler is not None and resumed.loss_scale is not None:
             accelerator.scaler.load_state_dict({**accelerator.scaler.state_dict(), "scale": resumed.loss_scale})
-    bare = accelerator.unwrap_model(prepared.model)
+    bare = unwrapped(prepared.model)
     average = None
     if spec.training.average is not None:
         average = WeightAverage(bare, spec.training.average.decay, state["average"] if state is not None else None)
