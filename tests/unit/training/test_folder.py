@@ -57,7 +57,7 @@ def test_the_same_job_may_come_again_with_another_way_to_the_result(folder: RunF
 
 def test_another_job_is_told_which_fields_differ(folder: RunFolder) -> None:
     with open_folder(folder, job(epochs=2)):
-        pass
+        (folder.root / "metrics.jsonl").write_text("precious")
     with pytest.raises(InputError, match=r"spec\.training\.epochs, spec\.training\.schedule\.type differ; start over"):
         open_folder(folder, job(epochs=3, schedule={"type": "linear"})).__enter__()
 
