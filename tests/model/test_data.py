@@ -78,7 +78,7 @@ def test_one_worker_tokenizes_for_all(mixture: dict[str, Any], uninterrupted: Ru
 
 
 def test_a_first_worker_that_fails_takes_the_others_along(mixture: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "broken.jsonl").write_text("{\n")
+    (tmp_path / "broken.jsonl").write_text('{"prompt" "1"}\n')
     dataset = mixture["spec"]["dataset"] | {"test": {"source": str(tmp_path / "broken.jsonl")}}
     spec = mixture["spec"] | {"scaling": {"workers": 2}, "dataset": dataset}
     outcomes = train(FineTuneJob.model_validate(mixture | {"spec": spec}), RunFolder(tmp_path / "sums"), 2)

@@ -66,9 +66,7 @@ def test_what_has_succeeded_is_not_run_again(
     assert set(before) == {"sft", "reward"}
 
     write_pipeline(file, prompts="prompt")
-    assert main(["run", "-f", str(file)]) == 2, "its folder is another's"
-    assert "spec.dataset.columns.prompt differ; start over with --fresh" in capsys.readouterr().err
-    assert main(["run", "-f", str(file), "--fresh"]) == 0
+    assert main(["run", "-f", str(file)]) == 0, "the corrected stage had not begun"
     after = models(runs)
     assert set(after) == set(STAGES)
     assert before.items() < after.items()
