@@ -207,6 +207,13 @@ def test_at_rest_and_after_a_restart_nothing_is_written(
     eventually(done, "two jobs to be done")
     kube.create(fine_tune_job("later", namespace))
     eventually(lambda: phase(kube, namespace, "later") == "Starting", "the start")
+
+    def told() -> bool:
+        before = len(proxy.writes)
+        time.sleep(1)
+        return len(proxy.writes) == before
+
+    eventually(told, "all that there is to say of the start")
     proxy.writes.clear()
     time.sleep(2)
     operator.start(resync_seconds="1").wait_until_healthy()
