@@ -94,7 +94,8 @@ def test_batches_made_in_a_thread_are_the_same(trained: Trained, reference: Run)
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     """Six times the text needs no more of it; as lists of tokens it would need 150 MB more.
 
-    The peak counts the pages of the mapped token file (10 MB) while the kernel leaves them there, and what threads keep.
+    The peak counts the pages of the mapped token file (10 MB) while the kernel leaves them there, and what
+    threads keep.
     """
     growth = {}
     for megabytes in (1, 6):

@@ -166,6 +166,30 @@ def test_a_mixture_is_its_sets_one_after_the_other(made: Made, tokenizer: PreTra
     assert [(part.source, part.drawn) for part in data.summary.sets] == [("few.jsonl", 25), ("rows.jsonl", 8)]
 
 
+FEW = {"train": {"mixture": [{"source": name, "weight": 1} for name in ("rows.jsonl", "few.jsonl")]}}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "place"),
+    [
+        (FEW, "spec.dataset.train.mixture[1]"),
+        (FEW | {"validation": {"fraction": 0.5}}, "spec.dataset.train.mixture[1]"),
+        (TRAIN | {"validation": {"source": "few.jsonl"}}, "spec.dataset.validation"),
+        (TRAIN | {"test": {"source": "few.jsonl"}}, "spec.dataset.test"),
+    ],
+)
+def test_of_several_sets_the_one_with_something_wrong_is_named(dataset: dict[str, Any], place: str, made: Made) -> None:
+    with pytest.raises(InputError) as error:
+        made(dataset, few=[{"prompt": "1", "answer": "2"}] * 4)
+    wrong = "spec.dataset.columns: there is no column 'response' for {response}; the data has: answer, prompt"
+    assert str(error.value) == f"{wrong} (in the rows of {place}, few.jsonl)"
+
+
+def test_a_single_set_is_not_named(made: Made) -> None:
+    with pytest.raises(InputError, match=r"the data has: prompt$"):
+        made(rows=[{"prompt": "1"}])
+
+
 def test_the_digest_tells_other_data(made: Made) -> None:
     different: list[list[Row]] = [ROWS, ROWS[::-1], ROWS[1:], [{"prompt": "0 ", "response": "1"}, *ROWS[1:]]]
     assert len({made(rows=rows).digest for rows in different}) == 4

@@ -46,11 +46,15 @@ class RunRows:
 
     def validation(self) -> Iterator[Row]:
         """The rows to validate on; none without dataset.validation."""
+        for rows in self.validation_sets().values():
+            yield from rows
+
+    def validation_sets(self) -> dict[str, Iterator[Row]]:
+        """The same by the field that they come from: of a fraction, those set aside of each training set."""
         if self._fraction is not None:
-            for place in self.sets:
-                yield from self._side(place, True)
-        elif self.spec.dataset.validation is not None:
-            yield from self._read("spec.dataset.validation")
+            return {place: self._side(place, True) for place in self.sets}
+        place = "spec.dataset.validation"
+        return {place: self._read(place)} if self.spec.dataset.validation is not None else {}
 
     def test(self) -> Iterator[Row]:
         """The rows of the evaluation; none without dataset.test."""

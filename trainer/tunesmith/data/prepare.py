@@ -6,8 +6,9 @@ and, for each row of the whole, a few bytes: whether it is set aside, and a hash
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,33 +99,49 @@ def _make(
     """Writes the rows; returns their digest and their summary."""
     spec, nothing = rows.spec, np.zeros(0, np.uint64)
 
-    def encoded(part: Iterable[Row]) -> Iterator[TokenizedRows]:
+    def encoded(part: Iterable[Row], place: str) -> Iterator[TokenizedRows]:
         if spec.objective.reward is not None:
             pairs = read_ahead(chunks(pairs_of(part, spec, tokenizer)))
             parts = (encode_pairs(chunk, spec, tokenizer) for chunk in pairs)
         else:
             parts = (encode(chunk, spec, tokenizer) for chunk in read_ahead(chunks(part)))
-        for encoded_rows in read_ahead(parts):
-            yield encoded_rows
-            between()
+        with _naming(place, spec):
+            for encoded_rows in read_ahead(parts):
+                yield encoded_rows
+                between()
 
     validation = Part()
     if spec.dataset.validation is not None:
+        sets = (encoded(part, place) for place, part in rows.validation_sets().items())
         with cache.RowWriter(folder / "validation") as writer:
-            validation = _take(encoded(rows.validation()), nothing, False, writer)
+            validation = _take(chain.from_iterable(sets), nothing, False, writer)
         _refuse_empty(validation, "validation", spec)
-    test = _take(encoded(rows.test()), nothing, False)
+    test = _take(encoded(rows.test(), "spec.dataset.test"), nothing, False)
     held = np.unique(np.concatenate([validation.hashes, test.hashes]))
 
     train = []
     with cache.RowWriter(folder / "train") as writer:
         for place in rows.sets:
-            train.append(_take(encoded(rows.train(place)), held, spec.dataset.deduplicate, writer))
+            train.append(_take(encoded(rows.train(place), place), held, spec.dataset.deduplicate, writer))
             _refuse_empty(train[-1], "training", spec, place)
     sizes = [part.rows for part in train]
     digest = hashlib.sha256(repr(sizes).encode() + writer.digest).hexdigest()
     summary = summarise(spec, train, validation, test, cache.open_rows(folder / "train").lengths)
     return {"digest": digest, "summary": asdict(summary)}
+
+
+@contextmanager
+def _naming(place: str, spec: FineTuneJobSpec) -> Iterator[None]:
+    """Says of which set the rows are in which something is wrong, where there are several."""
+    try:
+        yield
+    except InputError as error:
+        sources = spec.dataset.sources
+        if len(sources) == 1:
+            raise
+        of = f" (in the rows of {place}, {sources[place].source})"
+        named = (p if p.file else replace(p, message=p.message + of) for p in error.problems)
+        raise InputError(*named) from None
 
 
 def _take(
