@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import (
     BertConfig,
     GemmaConfig,
@@ -16,7 +17,7 @@ from transformers import (
 )
 
 from tunesmith.api.load import InputError
-from tunesmith.models.attention import use_packed_attention
+from tunesmith.models.attention import faster_in_fp32, packed_attention, use_packed_attention
 from tunesmith.models.kind import first_position
 
 SMALL = {
@@ -120,3 +121,16 @@ def test_gradients_stay_within_a_row() -> None:
     assert embedded.grad is not None
     touched = embedded.grad[0].abs().sum(-1) > 0
     assert touched.tolist() == [False] * 6 + [True] * 9 + [False] * 40
+
+
+@pytest.mark.skipif(not faster_in_fp32(torch.device("cpu")), reason="AMX computes attention in bf16")
+def test_without_amx_attention_in_bf16_is_computed_in_fp32() -> None:
+    """Which is also more exact: the same inputs are not rounded."""
+    torch.manual_seed(0)
+    query, key = torch.randn(1, 4, 20, 8), torch.randn(1, 2, 20, 8)
+    value = torch.randn(1, 2, 20, 8, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, _ = packed_attention(torch.nn.Identity(), query, key, value, None, row_lengths=[20])
+    assert mixed.dtype == torch.bfloat16
+    exact = scaled_dot_product_attention(query, key, value.float(), is_causal=True, enable_gqa=True)
+    assert torch.equal(mixed, exact.transpose(1, 2).bfloat16())

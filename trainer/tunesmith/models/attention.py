@@ -7,6 +7,7 @@ https://huggingface.co/docs/transformers/attention_interface
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -52,27 +53,56 @@ def packed_attention(
         [1, tokens, heads, head size], and no weights.
     """
     refuse_unknown(others)
-    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    grouped = query.shape[1] != key.shape[1]
-    runs = runs_of_equal(row_lengths or [query.shape[2]])
+    attend = partial(
+        _within_rows,
+        lengths=row_lengths or [query.shape[2]],
+        causal=getattr(module, "is_causal", True) if is_causal is None else is_causal,
+        window=sliding_window,
+        dropout=dropout,
+        scaling=scaling,
+    )
+    if not faster_in_fp32(query.device):
+        return attend(query, key, value), None
+    with torch.autocast("cpu", enabled=False):
+        return attend(query.float(), key.float(), value.float()).to(value.dtype), None
+
+
+def faster_in_fp32(device: torch.device) -> bool:
+    """Whether attention is faster in fp32 than in bf16, whose kernels for CPUs are made for AMX: without AMX, steps in
+    bf16 took 1.19 times as long with them (docs/benchmarks.md)."""
+    return device.type == "cpu" and not torch.cpu.get_capabilities().get("amx_bf16", False)
+
+
+def _within_rows(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: list[int],
+    causal: bool,
+    window: int | None,
+    dropout: float,
+    scaling: float | None,
+) -> Tensor:
+    """Attention within rows of these lengths; [1, tokens, heads, head size]."""
+    runs = runs_of_equal(lengths)
     # split, not slices: the backward of a slice fills a tensor as large as the whole sequence for each of them
     sizes = [length * count for length, count in runs]
     outputs = []
     for (length, count), *parts in zip(runs, *(torch.split(t, sizes, dim=2) for t in (query, key, value)), strict=True):
-        window = sliding_window if sliding_window is not None and length > sliding_window else None
+        band = _band(length, window, causal, query.device) if window is not None and length > window else None
         q, k, v = (_as_batch(part, count, length) for part in parts)
         mixed = scaled_dot_product_attention(
             q,
             k,
             v,
-            attn_mask=_band(length, window, causal, query.device) if window else None,
+            attn_mask=band,
             dropout_p=dropout,
-            is_causal=causal and window is None,
+            is_causal=causal and band is None,
             scale=scaling,
-            enable_gqa=grouped,
+            enable_gqa=query.shape[1] != key.shape[1],
         )
         outputs.append(mixed.transpose(1, 2).flatten(0, 1))
-    return torch.cat(outputs).unsqueeze(0), None
+    return torch.cat(outputs).unsqueeze(0)
 
 
 def runs_of_equal(lengths: list[int]) -> list[tuple[int, int]]:
