@@ -1,4 +1,7 @@
-"""What an evaluation needs, seen to before the training that it follows."""
+"""What an evaluation needs, seen to before the training that it follows.
+
+The libraries of metrics take seconds to import: only jobs that need them wait for that.
+"""
 
 from collections.abc import Sequence
 
@@ -7,8 +10,6 @@ from tunesmith.api.metric import OF_CLASSES
 from tunesmith.data.encode import response_of
 from tunesmith.data.parts import RunRows
 from tunesmith.evaluation.domains import domains_of
-from tunesmith.evaluation.metrics.classes import ClassMetric
-from tunesmith.evaluation.scorers import Scorers
 from tunesmith.sources import Resolver
 
 
@@ -24,6 +25,8 @@ def check_test_rows(rows: RunRows) -> None:
     if evaluation.domain_column is not None:
         domains_of(rows.test(), evaluation.domain_column)
     if not OF_CLASSES.isdisjoint(evaluation.metrics):
+        from tunesmith.evaluation.metrics.classes import ClassMetric
+
         ClassMetric.check(response_of(row, rows.spec) for row in rows.test())
 
 
@@ -38,4 +41,6 @@ def check_scorers(evaluation: EvaluationSpec, resolver: Resolver, allowed: Seque
     Raises:
         InputError: an own metric is not allowed or not there, or there is no encoder.
     """
+    from tunesmith.evaluation.scorers import Scorers
+
     Scorers(evaluation, resolver, allowed, lambda *_: None)
