@@ -26,13 +26,12 @@ from tunesmith.data.split import held_out
 from tunesmith.evaluation.report import read_report
 from tunesmith.evaluation.run import evaluate_job
 from tunesmith.models.attention import use_packed_attention
-from tunesmith.models.load import ModelLocation, load_model, load_tokenizer
+from tunesmith.models.load import ModelLocation, load_model, load_tokenizer, refuse_other_tokenizer
 from tunesmith.models.reward import (
     Centring,
     RewardModel,
     load_reward_model,
     read_reward_adapter,
-    refuse_other_tokenizer,
     score_texts,
     scores_at,
     with_reward_head,

@@ -3,9 +3,10 @@
 from pydantic import ValidationError
 
 from tunesmith.api.architecture import Architecture
+from tunesmith.api.fitting import change_that_fits
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.quantity import parse_quantity
-from tunesmith.api.sizing import GIB, change_that_fits, estimate
+from tunesmith.api.sizing import GIB, estimate
 from tunesmith_operator.job import Job
 from tunesmith_operator.observed import Observed
 from tunesmith_operator.reconcile.decision import Decision

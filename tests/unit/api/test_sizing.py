@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from tunesmith.api.architecture import Architecture
+from tunesmith.api.fitting import change_that_fits
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.model import NewModel
-from tunesmith.api.sizing import GIB, change_that_fits, estimate, trained_weights
+from tunesmith.api.sizing import GIB, estimate, trained_weights
 
 LLAMA_8B = {
     "hidden_size": 4096,

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tunesmith.api.architecture import Architecture
+from tunesmith.api.fitting import change_that_fits
 from tunesmith.api.job import FineTuneJob
 from tunesmith.api.load import InputError, Problem, load_jobs
 from tunesmith.api.quantity import parse_quantity
-from tunesmith.api.sizing import GIB, change_that_fits, estimate, trained_weights
+from tunesmith.api.sizing import GIB, estimate, trained_weights
 from tunesmith.api.source import Location
 from tunesmith.cli.mounts import add_mount_argument
 from tunesmith.sources import Resolver

@@ -9,8 +9,7 @@ from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.evaluation.generate import Answers
 from tunesmith.evaluation.policy import OpenOutputs, Progress, reward_scores
 from tunesmith.evaluation.statistics import RowScores, mean_score
-from tunesmith.models.load import load_tokenizer, locate_source
-from tunesmith.models.reward import refuse_other_tokenizer
+from tunesmith.models.load import load_tokenizer, locate_source, refuse_other_tokenizer
 from tunesmith.sources import Resolver
 
 PLACE = "spec.evaluation.judge.source"

@@ -20,8 +20,8 @@ from tunesmith.evaluation.generate import Answers, stop_tokens
 from tunesmith.evaluation.outputs import Outputs
 from tunesmith.evaluation.statistics import Floats, RowScores, mean_score, mean_share
 from tunesmith.evaluation.work import Keep, Source, Work, digest, fingerprint
-from tunesmith.models.load import ModelLocation, locate_source
-from tunesmith.models.reward import Centring, load_reward_model, refuse_other_tokenizer, score_texts
+from tunesmith.models.load import ModelLocation, locate_source, refuse_other_tokenizer
+from tunesmith.models.reward import Centring, load_reward_model, score_texts
 from tunesmith.rlhf.losses import log_probabilities
 from tunesmith.rlhf.rewards import PLACE, Answer, decoded, rule_of, weighted
 from tunesmith.rlhf.rollout import answered

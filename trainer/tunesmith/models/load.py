@@ -1,9 +1,11 @@
 """Loads the model and the tokenizer that a job starts from: from the Hub, a folder, or another job."""
 
+import json
 import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -208,3 +210,34 @@ def _device() -> int | str:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def refuse_other_tokenizer(policy: PreTrainedTokenizerBase, location: ModelLocation, place: str) -> None:
+    """Refuses a reward model that reads other tokens than a policy writes.
+
+    Raises:
+        InputError: their tokenizers differ; names the first difference.
+    """
+    reward = load_tokenizer(location)
+    mine, theirs = policy.get_vocab(), reward.get_vocab()
+    differing = sorted(token for token in mine.keys() | theirs.keys() if mine.get(token) != theirs.get(token))
+    if differing:
+        token = differing[0]
+        found = f"{token!r} is token {mine.get(token, 'nothing')} there and {theirs.get(token, 'nothing')} here"
+    elif policy.eos_token_id != reward.eos_token_id:
+        found = f"answers end with {policy.eos_token!r} there and with {reward.eos_token!r} here"
+    elif _splitting(policy) != _splitting(reward):
+        found = "they have the same tokens, but cut texts differently"
+    else:
+        return
+    message = f"has another tokenizer than the model in spec.model.source: {found}; train both from the same model"
+    raise InputError(Problem(message, place))
+
+
+def _splitting(tokenizer: PreTrainedTokenizerBase) -> Any:
+    """How a tokenizer cuts texts, apart from padding and truncation, which are settings of a call."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    parts = json.loads(backend.to_str())
+    return [parts[name] for name in ("normalizer", "pre_tokenizer", "model")]

@@ -206,37 +206,6 @@ def read_reward_adapter(folder: Path, place: str = PLACE) -> RewardAdapter:
     return RewardAdapter(config, tensors, tensors.pop(heads[0]), Centring.read(folder))
 
 
-def refuse_other_tokenizer(policy: PreTrainedTokenizerBase, location: ModelLocation, place: str) -> None:
-    """Refuses a reward model that reads other tokens than a policy writes.
-
-    Raises:
-        InputError: their tokenizers differ; names the first difference.
-    """
-    reward = load_tokenizer(location)
-    mine, theirs = policy.get_vocab(), reward.get_vocab()
-    differing = sorted(token for token in mine.keys() | theirs.keys() if mine.get(token) != theirs.get(token))
-    if differing:
-        token = differing[0]
-        found = f"{token!r} is token {mine.get(token, 'nothing')} there and {theirs.get(token, 'nothing')} here"
-    elif policy.eos_token_id != reward.eos_token_id:
-        found = f"answers end with {policy.eos_token!r} there and with {reward.eos_token!r} here"
-    elif _splitting(policy) != _splitting(reward):
-        found = "they have the same tokens, but cut texts differently"
-    else:
-        return
-    message = f"has another tokenizer than the model in spec.model.source: {found}; train both from the same model"
-    raise InputError(Problem(message, place))
-
-
-def _splitting(tokenizer: PreTrainedTokenizerBase) -> Any:
-    """How a tokenizer cuts texts, apart from padding and truncation, which are settings of a call."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return None
-    parts = json.loads(backend.to_str())
-    return [parts[name] for name in ("normalizer", "pre_tokenizer", "model")]
-
-
 def _load_whole(location: ModelLocation, dtype: torch.dtype | str, place: str) -> PreTrainedModel:
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(

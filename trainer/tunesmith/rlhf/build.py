@@ -12,13 +12,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.data.collate import Batch
 from tunesmith.models.attention import use_packed_attention
-from tunesmith.models.load import ModelLocation, locate, locate_source
+from tunesmith.models.load import ModelLocation, locate, locate_source, refuse_other_tokenizer
 from tunesmith.models.methods import add_adapter, add_copy, add_twin
 from tunesmith.models.reward import (
     RewardAdapter,
     load_reward_model,
     read_reward_adapter,
-    refuse_other_tokenizer,
     with_reward_head,
 )
 from tunesmith.models.start import DTYPES, base_model, trainable_model
