@@ -67,6 +67,7 @@ CONFIGURATIONS: dict[str, Changes] = {
         "scaling": {"workers": 2, "deepspeed": {"zeroStage": 3}},
     },
     "full, fp32, 2 workers, DDP": {"scaling": {"workers": 2}},
+    "larger model, full, fp32, 2 workers, FSDP2": {"new": LARGE, "scaling": {"workers": 2, "fsdp": {}}},
 }
 
 
@@ -116,11 +117,12 @@ def _compare(title: str, changes: Changes, folder: Path, idle: int) -> None:
 
     from tunesmith.api.architecture import Architecture
     from tunesmith.api.model import NewModel
-    from tunesmith.api.sizing import estimate
+    from tunesmith.api.sizing import LIBRARIES, estimate
 
     job = job_of(changes, folder)
     new = NewModel.model_validate(LARGE if changes.get("base") else changes.get("new", SMALL))
-    memory = replace(estimate(job.spec, Architecture.of_new_model(new)), overhead=idle)
+    memory = estimate(job.spec, Architecture.of_new_model(new))
+    memory = replace(memory, overhead=idle + memory.overhead - LIBRARIES)
     measured = max(_measure({"changes": changes, "folder": str(folder), "title": title}, job.spec.scaling.workers))
     error = memory.total / measured - 1
     parts = ", ".join(f"{name} {size / MIB:.0f}" for name, size in memory.parts.items() if size)

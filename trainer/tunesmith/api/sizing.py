@@ -14,8 +14,10 @@ from tunesmith.api.architecture import Architecture
 from tunesmith.api.job import FineTuneJobSpec
 
 GIB = 2**30
-LIBRARIES = int(0.75 * GIB)
-"""Resident memory of a process that has imported everything and holds no model."""
+LIBRARIES = int(0.82 * GIB)
+"""Resident memory of a process that has imported what every training needs, and holds no model."""
+DEEPSPEED = int(0.12 * GIB)
+"""What DeepSpeed and the libraries that it imports add to that."""
 FRAGMENTATION = 1.5
 """On a CPU the C library keeps freed blocks of many sizes: resident memory grows to so many times what the activations
 of a step take (1.4 to 1.6 measured)."""
@@ -67,14 +69,14 @@ def estimate(spec: FineTuneJobSpec, model: Architecture, on_gpu: bool = False) -
         on_gpu: whether the GPU's memory is meant, or the CPU's.
     """
     counted = _Weights.of(spec, model)
-    activations, logits = _activations(spec, model, counted), _logits(spec, model)
+    activations, logits = _activations(spec, model, counted, on_gpu), _logits(spec, model)
     if not on_gpu:
         activations, logits = round(FRAGMENTATION * activations), round(FRAGMENTATION * logits)
     step = replace(
         _state(spec, model, counted),
         activations=activations,
         logits=logits,
-        overhead=DEVICE_CONTEXT if on_gpu else LIBRARIES,
+        overhead=DEVICE_CONTEXT if on_gpu else LIBRARIES + DEEPSPEED * (spec.scaling.deepspeed is not None),
     )
     if on_gpu:
         return step
@@ -189,10 +191,10 @@ def micro_batch_tokens(spec: FineTuneJobSpec) -> int:
     return rows * texts * training.max_length
 
 
-def _activations(spec: FineTuneJobSpec, model: Architecture, counted: _Weights) -> int:
+def _activations(spec: FineTuneJobSpec, model: Architecture, counted: _Weights, on_gpu: bool) -> int:
     """Bytes that the layers keep for the backward pass."""
     tokens = micro_batch_tokens(spec)
-    layer = tokens * _layer_bytes(spec, model) / spec.scaling.tensor_parallel
+    layer = tokens * _layer_bytes(spec, model, on_gpu) / spec.scaling.tensor_parallel
     half = spec.training.precision in ("bf16", "fp16")
     full = spec.method.full is not None
     casts = 2.0 * model.linear_weights if half and full else 0  # kept for the backward pass
@@ -208,7 +210,7 @@ def _activations(spec: FineTuneJobSpec, model: Architecture, counted: _Weights) 
     return round(kept + casts + dequantized + added)
 
 
-def _layer_bytes(spec: FineTuneJobSpec, model: Architecture) -> float:
+def _layer_bytes(spec: FineTuneJobSpec, model: Architecture, on_gpu: bool) -> float:
     """Bytes for each token that a layer keeps: the inputs of its products and what its functions need.
 
     In a Llama: the input of both norms in fp32, and what they make of it; queries, keys, values and the result of the
@@ -220,7 +222,7 @@ def _layer_bytes(spec: FineTuneJobSpec, model: Architecture) -> float:
     # bitsandbytes gives results the type of its input, and that is fp32 where the norms are
     width = 2 if half and spec.model.quantization is None else 4
     feed_forward = width * (4 if model.gated else 2) * f
-    attention = width * (3 * q + 2 * k)
+    attention = (width if on_gpu else 4) * (3 * q + 2 * k)  # a CPU computes it in fp32, unless it has AMX
     norms = (18 if half else 16) * h + (8 * h if full else 0)  # in half precision each product casts its own input
     if not model.gated:  # LayerNorm keeps its input only
         norms -= 2 * 4 * h if full else 0

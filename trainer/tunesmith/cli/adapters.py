@@ -72,6 +72,7 @@ def merge_into_base(folder: Path, output: Path) -> None:
 
     from tunesmith.models.adapters import adapter_folder, load_adapters, merged
     from tunesmith.models.load import ModelLocation, kind_at, load_tokenizer, own_dtype
+    from tunesmith.models.save import save_bare
 
     source = adapter_folder(folder)
     model = load_adapters({"default": source})
@@ -80,7 +81,7 @@ def merge_into_base(folder: Path, output: Path) -> None:
     with torch.no_grad():
         whole = merged(model)
     location = ModelLocation(str(source))
-    whole.to(own_dtype(location)).save_pretrained(output)
+    save_bare(whole.to(own_dtype(location)), output)
     load_tokenizer(location, kind_at(location)).save_pretrained(output)
 
 

@@ -22,6 +22,7 @@ from tunesmith.export.measure import ExportRows, Measured, measure, read_export_
 from tunesmith.export.onnx import require_onnx, write_onnx
 from tunesmith.export.quantize import quantize_dynamic, quantize_static
 from tunesmith.models.load import ModelLocation, load_model, load_tokenizer
+from tunesmith.models.save import save_bare
 from tunesmith.sources import Resolver
 from tunesmith.training.objective import collator_of
 
@@ -137,13 +138,13 @@ def _write(
             model.config.save_pretrained(target)
         case "nf4":
             model = _in_4_bits(model, rows.collator.kind, target)
-            model.save_pretrained(target)
+            save_bare(model, target)
         case _:
             if kind == "int8-dynamic":
                 quantize_dynamic(model)
             elif kind == "int8-static":
                 quantize_static(model, partial(_run, model, rows))
-            model.save_pretrained(target)
+            save_bare(model, target)
     tokenizer.save_pretrained(target)
     return probe(model)
 
@@ -170,7 +171,7 @@ def _run(model: PreTrainedModel, rows: ExportRows) -> None:
 def _in_4_bits(model: PreTrainedModel, kind: ModelKind, target: Path) -> PreTrainedModel:
     """bitsandbytes quantizes what it loads, so the merged model goes through a folder."""
     whole = target / "whole"
-    model.save_pretrained(whole)
+    save_bare(model, whole)
     try:
         return load_model(ModelLocation(str(whole)), model.dtype, Quantization(type="nf4"), kind)
     finally:

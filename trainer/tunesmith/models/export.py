@@ -10,6 +10,7 @@ from tunesmith.api.job import FineTuneJobSpec
 from tunesmith.api.pod import RunFolder
 from tunesmith.models.load import locate, own_dtype
 from tunesmith.models.methods import add_adapter, merges
+from tunesmith.models.save import save_bare
 from tunesmith.models.start import base_model, save_base_name
 from tunesmith.rlhf.build import policy_weights
 from tunesmith.sources import Resolver
@@ -51,7 +52,7 @@ def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, target: P
     partial = target.with_name(f".partial-{target.name}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        model.save_pretrained(partial, safe_serialization=True, **options)
+        save_bare(model, partial, safe_serialization=True, **options)
         tokenizer.save_pretrained(partial)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
