@@ -18,7 +18,7 @@ LIBRARIES = int(0.82 * GIB)
 """Resident memory of a process that has imported what every training needs, and holds no model."""
 DEEPSPEED = int(0.12 * GIB)
 """What DeepSpeed and the libraries that it imports add to that."""
-FRAGMENTATION = 1.5
+FRAGMENTATION = 1.6
 """On a CPU the C library keeps freed blocks of many sizes: resident memory grows to so many times what the activations
 of a step take (1.4 to 1.6 measured)."""
 ZERO_BUCKET = 500_000_000
