@@ -10,7 +10,7 @@ NAME = "searched"
 
 
 def test_a_search_of_trials_with_two_workers(cluster: Cluster) -> None:
-    training = {"epochs": None, "maxSteps": 10, "checkpoint": {"everySteps": 5}}
+    training = {"maxSteps": 10, "checkpoint": {"everySteps": 5}}
     rate = {"field": "training.learningRate", "numbers": [1e-7, 5e-3]}
     job = variation("addition-ddp.yaml", NAME, training=training, search={"algorithm": "grid", "parameters": [rate]})
     del job["spec"]["dataset"]["test"], job["spec"]["evaluation"], job["spec"]["training"]["epochs"]

@@ -1,7 +1,6 @@
 """`tunesmith adapters`: combines adapters, and merges one into its base."""
 
 import argparse
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,12 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Writes the result and prints where it is."""
     quiet_libraries()
-    import torch
-
     from tunesmith.models import adapters
 
-    # transformers asks DeepSpeed when it saves a model, which would guess, and say so
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     adapters.refuse_existing(arguments.output)
     if arguments.action == "merge":
         merge_into_base(arguments.folder, arguments.output)
