@@ -1,5 +1,6 @@
 """Runs the real entry points in processes of their own, forked from one that has imported everything already."""
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -25,6 +26,7 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # by default Ray's workers wait for all else, here for the tests of the other process
     # as the command line sets them, which comes too late where everything is imported already
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -67,6 +69,7 @@ def _work(rank: int, workers: int, store: str, assignment: Any, plant: Plant | N
 
     from tunesmith.training.worker import run_worker
 
+    gc.freeze()  # what is imported stays, and need not be looked through
     if workers > 1:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         os.environ |= {"WORLD_SIZE": str(workers), "LOCAL_WORLD_SIZE": str(workers)}
@@ -103,6 +106,7 @@ def tunesmith(*arguments: str, folder: Path, plant: Plant | None = None) -> Ende
 def _command(arguments: tuple[str, ...], folder: Path, plant: Plant | None) -> None:
     from tunesmith.cli.main import main
 
+    gc.freeze()
     os.chdir(folder)
     for stream, descriptor in (("stdout", 1), ("stderr", 2)):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), descriptor)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, GPT2Config, MixtralConfig, PretrainedConfig
 
 from tests.model.conftest import Run, Trained, back_to
 from tests.model.jobs import SAVE_EVERY, STEPS, job_of
@@ -16,27 +17,33 @@ from tunesmith.api.pod import RunFolder
 
 @pytest.mark.parametrize(
     ("workers", "changes"),
-    [(2, {}), (4, {"packing": False, "gradientCheckpointing": True, "microBatchSize": 2})],
-    ids=["two, packed", "four, padded, activations recomputed"],
+    [(2, {}), (4, {}), (4, {"packing": False, "gradientCheckpointing": True, "microBatchSize": 2})],
+    ids=["two, packed", "four, packed", "four, padded, activations recomputed"],
 )
 def test_fsdp(workers: int, changes: dict[str, Any], trained: Trained, reference: Run) -> None:
     run = trained(workers=workers, scaling={"fsdp": {}}, **changes)
     assert_same(run, reference)
+    assert run.held_at_export() == 0
     assert len(run.strategies()) == workers
     for facts in run.strategies():
         assert (facts["model"], facts["world"], facts["workers"]) == ("FSDPLlamaForCausalLM", workers, workers)
         share = facts["parameters"] / workers
         assert facts["moments"] == facts["weights"] == share, "every dimension is a multiple of the workers"
+        assert facts["forwards"] == (2 if "gradientCheckpointing" in changes else 1)
+        assert facts["offload"] == []
 
 
 @pytest.mark.parametrize(
-    ("workers", "scaling"),
-    [(2, {}), (4, {}), (4, {"fsdp": {}})],
-    ids=["two workers", "two by two, gradients averaged", "two by two, sharded"],
+    ("workers", "scaling", "changes"),
+    [(2, {}, {}), (2, {}, {"packing": False, "microBatchSize": 3}), (4, {}, {}), (4, {"fsdp": {}}, {})],
+    ids=["two workers", "two workers, padded", "two by two, gradients averaged", "two by two, sharded"],
 )
-def test_tensor_parallel(workers: int, scaling: dict[str, Any], trained: Trained, reference: Run) -> None:
-    run = trained(workers=workers, scaling={"tensorParallel": 2} | scaling)
+def test_tensor_parallel(
+    workers: int, scaling: dict[str, Any], changes: dict[str, Any], trained: Trained, reference: Run
+) -> None:
+    run = trained(workers=workers, scaling={"tensorParallel": 2} | scaling, **changes)
     assert_same(run, reference)
+    assert run.held_at_export() == 0
     weights = load_file(run.folder.model / "model.safetensors")
     assert len(run.strategies()) == workers
     for facts in run.strategies():
@@ -49,13 +56,13 @@ def test_tensor_parallel(workers: int, scaling: dict[str, Any], trained: Trained
         assert any("Shard(dim=1)" in shard for shard in facts["shards"])
 
 
-@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("stage", [1, 2, 3])
 def test_offload(stage: int, trained: Trained, reference: Run) -> None:
     run = trained(workers=2, scaling={"deepspeed": {"zeroStage": stage, "offload": True}})
     assert_same(run, reference)
     for facts in run.strategies():
         assert (facts["model"], facts["stage"]) == ("DeepSpeedEngine", stage)
-        assert facts["offload"] == ["optimizer", "weights"][: stage - 1]
+        assert facts["offload"] == (["optimizer", "weights"] if stage == 3 else ["optimizer"])
         assert facts["moments_at"] == ["cpu"]
 
 
@@ -88,6 +95,7 @@ def test_adapters_on_a_sharded_base(trained: Trained, reference: Run) -> None:
     assert run.losses() == pytest.approx(trained(**lora).losses(), rel=1e-5)
     for facts in run.strategies():
         assert facts["model"].startswith("FSDP")
+        assert facts["offload"] == ["optimizer", "weights"]
         assert facts["weights"] == facts["parameters"] / 2
     assert all(t.numel() for t in load_file(run.folder.model / "adapter_model.safetensors").values())
 
@@ -99,4 +107,41 @@ def test_more_workers_than_heads_can_be_cut_among(rows: Path, tmp_path: Path) ->
             "InvalidInput",
             "spec.scaling.tensorParallel: is 4, which does not divide the model's 2 key value heads",
         )
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            GPT2Config(vocab_size=280, n_embd=32, n_layer=1, n_head=4, n_positions=64),
+            "GPT2LMHeadModel has no plan for it in transformers; use fsdp",
+        ),
+        (
+            MixtralConfig(
+                vocab_size=280,
+                hidden_size=32,
+                intermediate_size=32,
+                num_hidden_layers=1,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                num_local_experts=2,
+            ),
+            "MixtralForCausalLM needs moe_tp_experts, which is not supported; use fsdp",
+        ),
+    ],
+    ids=["no plan", "experts"],
+)
+def test_a_model_that_cannot_be_cut_is_refused(
+    config: PretrainedConfig, message: str, reference: Run, rows: Path, tmp_path: Path
+) -> None:
+    """Cut as far as it goes, it would compute something else."""
+    base = tmp_path / "base"
+    AutoModelForCausalLM.from_config(config).save_pretrained(base)
+    for file in reference.folder.model.glob("tokenizer*"):
+        (base / file.name).write_bytes(file.read_bytes())
+    job = job_of(rows, base=base, scaling={"workers": 2, "tensorParallel": 2})
+    outcomes = train(job, RunFolder(tmp_path / "run"), 2)
+    assert {(outcome.reason, outcome.message) for outcome in outcomes} == {
+        ("InvalidInput", f"spec.scaling.tensorParallel: {message}")
     }

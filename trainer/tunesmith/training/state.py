@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from tunesmith.training.heap import give_back
+
 State = dict[str, dict[str, Tensor]]
 """`weights`, and what the optimizer holds (`optimizer.exp_avg`, ...), each a tensor by parameter name, in its own type;
 and what else a run trains."""
@@ -33,6 +35,7 @@ def trained_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 def gather_state(accelerator: Accelerator, model: nn.Module, optimizer: Optimizer) -> State:
     """The whole state on the CPU; every worker must call this, the first one gets the tensors."""
+    give_back()
     state: State = {"weights": {}}
     for name, parameter in trained_parameters(unwrapped(model)):
         if accelerator.distributed_type == "DEEPSPEED":

@@ -40,6 +40,7 @@ from tunesmith.training.clock import StepClock
 from tunesmith.training.describe import describe
 from tunesmith.training.failures import StopRequestedError, outcome_of
 from tunesmith.training.flops import ModelFlops
+from tunesmith.training.heap import give_back
 from tunesmith.training.layout import Layout
 from tunesmith.training.loop import Trainer
 from tunesmith.training.objective import collator_of, token_loss
@@ -135,6 +136,8 @@ def _train(assignment: Assignment) -> Outcome:
     ended = learn(assignment, accelerator, tokenizer, data, resumed)
     if isinstance(ended, Outcome):
         return ended
+    accelerator.free_memory()  # it holds what was trained, and the export builds the model anew
+    give_back()
 
     with span("export"), first_worker_first(accelerator) as first:
         best = checkpoint.best_checkpoint(folder) if first else None
@@ -226,7 +229,7 @@ def _make_trainer(
     if spec.training.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
-    collator = collator_of(spec, model, tokenizer, spec.packed)
+    collator = collator_of(spec, model, tokenizer, spec.packed, spec.training.half)
     state = checkpoint.read_state(folder.checkpoints / f"step-{resumed.step:08d}") if resumed else None
     start = copy_of_trained(model) if spec.method.full is not None and spec.method.full.l2_pull > 0 else {}
     if state is not None:
