@@ -68,6 +68,24 @@ CONFIGURATIONS: dict[str, Changes] = {
     },
     "full, fp32, 2 workers, DDP": {"scaling": {"workers": 2}},
     "larger model, full, fp32, 2 workers, FSDP2": {"new": LARGE, "scaling": {"workers": 2, "fsdp": {}}},
+    "larger model, full, fp32, 2 workers, ZeRO 1 offloaded": {
+        "new": LARGE,
+        "scaling": {"workers": 2, "deepspeed": {"zeroStage": 1, "offload": True}},
+    },
+    "larger model, full, fp32, 2 workers, FSDP2 offloaded": {
+        "new": LARGE,
+        "scaling": {"workers": 2, "fsdp": {"offload": True}},
+    },
+    "larger model, full, fp32, 2 workers, tensor parallel": {
+        "new": LARGE,
+        "scaling": {"workers": 2, "tensorParallel": 2},
+    },
+    "larger model, full, fp32, 2 workers, tensor parallel, 4 times the micro-batch": {
+        "new": LARGE,
+        "microBatchSize": 16,
+        "batchSize": 32,
+        "scaling": {"workers": 2, "tensorParallel": 2},
+    },
 }
 
 

@@ -1,5 +1,6 @@
 """The arithmetic of `tunesmith estimate`; tests/benchmarks/estimate.py compares it with what is measured."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -82,6 +83,26 @@ def test_what_is_sharded_is_divided(scaling: dict[str, Any], bytes_a_weight: flo
     assert state / llama().weights == pytest.approx(bytes_a_weight, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("sharding", "bytes_a_weight"),
+    [({"deepspeed": {"zeroStage": 1}}, 16), ({"deepspeed": {"zeroStage": 3}}, 18), ({"fsdp": {}}, 16)],
+    ids=["ZeRO-1", "ZeRO-3, bf16 weights too", "FSDP2"],
+)
+def test_what_is_offloaded_is_in_the_cpu_s_memory(sharding: dict[str, Any], bytes_a_weight: int) -> None:
+    (name, settings) = next(iter(sharding.items()))
+    kept, offloaded = (spec(scaling={"workers": 8, name: settings | {"offload": offload}}) for offload in (False, True))
+    on_gpu = [estimate(each, llama(), on_gpu=True).total for each in (kept, offloaded)]
+    assert on_gpu[0] - on_gpu[1] == pytest.approx(bytes_a_weight / 8 * llama().weights, rel=1e-6)
+    assert estimate(kept, llama()) == estimate(offloaded, llama()), "without a GPU that is where all of it is"
+
+
+def test_tensor_parallelism_leaves_norms_and_an_embedding_that_is_the_head_whole() -> None:
+    tied = replace(llama(), tied=True)
+    whole, halved = (estimate(spec(scaling={"workers": n, "tensorParallel": n}), tied, on_gpu=True) for n in (1, 2))
+    assert halved.weights == pytest.approx((whole.weights + 4 * tied.embedding_weights) / 2)
+    assert whole.activations / 2 < halved.activations < 0.8 * whole.activations
+
+
 def test_each_stage_of_zero_takes_less_than_the_one_before() -> None:
     def state(stage: int) -> int:
         scaling = {"workers": 8, "deepspeed": {"zeroStage": stage}}
@@ -101,6 +122,12 @@ def test_frozen_weights_are_counted_at_their_width(quantization: dict[str, Any] 
     rest = llama().weights - llama().linear_weights  # embeddings and head are not quantized
     linear = memory.frozen_weights - (4 if quantization else 2) * rest
     assert 8 * linear / llama().linear_weights == pytest.approx(bits, rel=1e-3)
+
+
+def test_a_small_adapter_on_4_bits_needs_the_whole_model_in_fp32_at_its_end() -> None:
+    model = {"source": "hf://acme/llama", "quantization": {"type": "nf4"}}
+    memory = estimate(spec({"microBatchSize": 1, "maxLength": 64}, model=model, method={"lora": {}}), llama())
+    assert memory.total - memory.overhead == pytest.approx(4 * llama().weights, rel=0.02)
 
 
 def test_less_is_less() -> None:

@@ -45,7 +45,8 @@ class Memory:
     logits: int = 0
     """Logits and their gradient, where a token is learned."""
     saving: int = 0
-    """What writing a checkpoint takes beyond what it frees; on a GPU this is in the CPU's memory."""
+    """What writing a checkpoint, or the model at the end, takes beyond what is free by then; with a GPU this is in the
+    CPU's memory."""
     overhead: int = 0
     """The interpreter and its libraries; of a GPU, CUDA."""
 
@@ -73,40 +74,41 @@ def estimate(spec: FineTuneJobSpec, model: Architecture, on_gpu: bool = False) -
     if not on_gpu:
         activations, logits = round(FRAGMENTATION * activations), round(FRAGMENTATION * logits)
     step = replace(
-        _state(spec, model, counted),
+        _state(spec, counted, on_gpu),
         activations=activations,
         logits=logits,
         overhead=DEVICE_CONTEXT if on_gpu else LIBRARIES + DEEPSPEED * (spec.scaling.deepspeed is not None),
     )
     if on_gpu:
         return step
-    # a checkpoint holds weights and moments, copied while there are no gradients and activations
-    more = 4 * counted.trained + counted.optimizer_bytes - step.gradients - activations - logits
-    return replace(step, saving=max(0, round(more)))
+    # a checkpoint holds weights and moments, copied while there are no gradients and activations; at the end, when
+    # nothing else is left, the model is built whole, in fp32, and given the weights of a checkpoint
+    copying = 4 * counted.trained + counted.optimizer_bytes - step.gradients - activations - logits
+    exporting = 4 * (model.weights + counted.trained) - (step.total - step.overhead)
+    return replace(step, saving=max(0, round(copying), round(exporting)))
 
 
-def _state(spec: FineTuneJobSpec, model: Architecture, counted: "_Weights") -> Memory:
-    """What is there all the time, by how it is sharded."""
+def _state(spec: FineTuneJobSpec, counted: "_Weights", on_gpu: bool) -> Memory:
+    """What is there all the time, by how it is sharded, and whether the shards are in the CPU's memory."""
     scaling, trained = spec.scaling, counted.trained
-    workers, zero = scaling.workers // scaling.tensor_parallel, scaling.deepspeed
-    share = trained / scaling.tensor_parallel
-    cut = share / workers if scaling.fsdp is not None or zero is not None else share
-    per_weight = counted.optimizer_bytes / trained
+    workers, zero, fsdp = scaling.workers // scaling.tensor_parallel, scaling.deepspeed, scaling.fsdp
+    share = counted.uncut + (trained - counted.uncut) / scaling.tensor_parallel
+    cut = share / workers if fsdp is not None or zero is not None else share
+    offloaded = on_gpu and ((zero is not None and zero.offload) or (fsdp is not None and fsdp.offload))
+    kept = 0 if offloaded else cut
     weights, gradients, frozen = 4 * share, 4 * share, counted.frozen_bytes / scaling.tensor_parallel
-    if scaling.fsdp is not None:  # one block is put together while it is used, here the largest matrix
-        weights, gradients, frozen = 4 * cut + 4 * counted.largest, 4 * cut, frozen / workers
+    if fsdp is not None:  # one block is put together while it is used, here the largest matrix
+        weights, gradients, frozen = 4 * kept + 4 * counted.largest, 4 * kept, 0 if offloaded else frozen / workers
     if zero is not None:  # what is computed with, in the type of the products, and its fp32 original
-        width = 2 if spec.training.precision in ("bf16", "fp16") else 4
-        live = share if zero.zero_stage < 3 else cut + min(share, ZERO_LIVE)
-        weights = width * live + (0 if zero.offload else 4 * cut)
-        gradients = width * min(share, ZERO_BUCKET) + (0 if zero.offload else 4 * cut)
+        width = 2 if spec.training.half else 4
+        live = share if zero.zero_stage < 3 else kept + min(share, ZERO_LIVE)
+        weights, gradients = width * live + 4 * kept, width * min(share, ZERO_BUCKET) + 4 * kept
         frozen = frozen / workers if zero.zero_stage == 3 else frozen
-    offloaded = zero is not None and zero.offload
     return Memory(
         weights=round(weights),
         frozen_weights=round(frozen),
         gradients=round(gradients),
-        optimizer=0 if offloaded else round(per_weight * cut + counted.copies_bytes / trained * cut),
+        optimizer=round((counted.optimizer_bytes + counted.copies_bytes) / trained * kept),
     )
 
 
@@ -121,6 +123,8 @@ class _Weights:
     """An average of the weights, the weights that training started from."""
     largest: int
     """Weights of the largest matrix."""
+    uncut: int
+    """Trained weights that tensor parallelism leaves whole: an embedding that is the head too."""
 
     @classmethod
     def of(cls, spec: FineTuneJobSpec, model: Architecture) -> Self:
@@ -137,7 +141,8 @@ class _Weights:
             per_weight = 0.02
         copies = 4 * trained * ((spec.training.average is not None) + bool(full and spec.method.full.l2_pull))  # type: ignore[union-attr]
         largest = max(model.vocabulary * model.hidden, *(i * o for i, o in model.linear_shapes))
-        return cls(trained, 0 if full else _frozen_bytes(spec, model), per_weight * trained, copies, largest)
+        uncut = model.embedding_weights if full and model.tied else 0
+        return cls(trained, 0 if full else _frozen_bytes(spec, model), per_weight * trained, copies, largest, uncut)
 
 
 def trained_weights(spec: FineTuneJobSpec, model: Architecture) -> tuple[int, int]:
@@ -194,8 +199,8 @@ def micro_batch_tokens(spec: FineTuneJobSpec) -> int:
 def _activations(spec: FineTuneJobSpec, model: Architecture, counted: _Weights, on_gpu: bool) -> int:
     """Bytes that the layers keep for the backward pass."""
     tokens = micro_batch_tokens(spec)
-    layer = tokens * _layer_bytes(spec, model, on_gpu) / spec.scaling.tensor_parallel
-    half = spec.training.precision in ("bf16", "fp16")
+    layer = tokens * _layer_bytes(spec, model, on_gpu)
+    half = spec.training.half
     full = spec.method.full is not None
     casts = 2.0 * model.linear_weights if half and full else 0  # kept for the backward pass
     stream = tokens * model.hidden * 4
@@ -214,10 +219,11 @@ def _layer_bytes(spec: FineTuneJobSpec, model: Architecture, on_gpu: bool) -> fl
     """Bytes for each token that a layer keeps: the inputs of its products and what its functions need.
 
     In a Llama: the input of both norms in fp32, and what they make of it; queries, keys, values and the result of the
-    attention; both halves of the feed-forward layer, the activated one, and their product.
+    attention; both halves of the feed-forward layer, the activated one, and their product. Tensor parallelism cuts all
+    but the norms.
     """
     h, q, k, f = model.hidden, model.query_width, model.key_width, model.intermediate
-    half = spec.training.precision in ("bf16", "fp16")
+    half = spec.training.half
     full = spec.method.full is not None
     # bitsandbytes gives results the type of its input, and that is fp32 where the norms are
     width = 2 if half and spec.model.quantization is None else 4
@@ -226,7 +232,7 @@ def _layer_bytes(spec: FineTuneJobSpec, model: Architecture, on_gpu: bool) -> fl
     norms = (18 if half else 16) * h + (8 * h if full else 0)  # in half precision each product casts its own input
     if not model.gated:  # LayerNorm keeps its input only
         norms -= 2 * 4 * h if full else 0
-    return norms + attention + feed_forward
+    return norms + (attention + feed_forward) / spec.scaling.tensor_parallel
 
 
 def _logits(spec: FineTuneJobSpec, model: Architecture) -> int:

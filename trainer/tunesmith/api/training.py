@@ -93,3 +93,8 @@ class TrainingSpec(Schema):
             holds=lambda t: t.epochs is None or t.max_steps is None,
         ),
     )
+
+    @property
+    def half(self) -> bool:
+        """Whether matrix products are computed in 16 bits."""
+        return self.precision in ("bf16", "fp16")
