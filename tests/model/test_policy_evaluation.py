@@ -11,16 +11,14 @@ from torch.nn.functional import log_softmax, softmax
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from tests.model.test_evaluation import CONTEXT, NEW_MODEL, PROMPTS, by_hand, save, wild_model
+from tests.model.wild import CONTEXT, PROMPTS, by_hand, save, wild_model
 from tunesmith.api.job import FineTuneJob
-from tunesmith.api.model import NewModel
 from tunesmith.api.outcome import Outcome
 from tunesmith.api.pod import RunFolder
 from tunesmith.evaluation.generate import stop_tokens
 from tunesmith.evaluation.report import EvaluationReport, read_report
 from tunesmith.evaluation.run import evaluate_job
 from tunesmith.models.reward import Centring, score_texts, with_reward_head
-from tunesmith.models.tokenizer import train_tokenizer
 from tunesmith.rlhf.sample import draws_of
 from tunesmith.sources import Resolver
 
@@ -30,11 +28,6 @@ PROMPT_TEXTS = [f"{prompt} " for prompt in PROMPTS]
 LONGEST, DRAWN, TEMPERATURE, SEED = 20, 6, 0.7, 3
 METRICS = ["reward", "winRate", "divergence", "answerTokens"]
 RULES: list[dict[str, Any]] = [{"pattern": {"regex": ".*[0-9].*"}}, {"length": {"tokens": 8}, "weight": 0.25}]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return train_tokenizer(PROMPTS, NewModel.model_validate(NEW_MODEL))
 
 
 def job_in(

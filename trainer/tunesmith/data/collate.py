@@ -3,10 +3,14 @@
 Packed, rows lie end to end in one sequence and attention is kept within each (`models.attention`); padded, they lie
 side by side, padded on the right, where causal attention never looks and that of encoders is told not to. In both
 layouts logits are computed only where a token is learned: for the others they would be thrown away.
+
+In half precision the numbers of tokens and logits are rounded up to a few sizes. oneDNN makes kernels for every size of
+a product that it meets and keeps them (on a CPU 60 MiB a step, docs/benchmarks.md); tensor cores want multiples of 8.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,9 @@ from tunesmith.api.objective import ModelKind
 from tunesmith.data.examples import Example, Examples, halves, scored
 from tunesmith.data.plan import MicroBatch
 from tunesmith.data.tokenized import TokenizedRows
+
+IGNORED = -100
+"""In `Batch.labels`: nothing to learn; what PyTorch's cross entropy leaves out."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Batch:
     targets: Tensor
     """The learned tokens, in the order of `keep`; int64 [learned]."""
     row_lengths: list[int] | None
-    """Packed: tokens of each row, in order."""
+    """Packed: tokens of each row, in order; what rounds their sum up are rows of one token."""
     tokens: int
     """Real tokens, padding excluded."""
     kind: ModelKind = "decoder"
@@ -50,6 +57,10 @@ class Batch:
     """Real tokens of each row, as far as `input_ids` holds them; empty where there is no row."""
     decoder_lengths: list[int] = field(default_factory=list)
     """The same of `decoder_ids`."""
+    computed: Tensor | None = None
+    """Where logits are computed, if at more places than `keep`, to round their number up; bool, the shape of keep."""
+    labels: Tensor | None = None
+    """The targets at `computed`, IGNORED where there is none; int64 [computed]."""
 
     def to(self, device: torch.device) -> "Batch":
         """On another device."""
@@ -74,6 +85,8 @@ class Collator:
     """The position of a row's first token: RoBERTa and its kin start at 2."""
     pairs: bool = False
     """Whether a row is a pair of texts, each of which is to be scored."""
+    longest: int | None = None
+    """Sizes are rounded up, those of padded rows to at most so many tokens; None where they stay as they are."""
 
     @property
     def texts(self) -> int:
@@ -104,37 +117,62 @@ class Collator:
         lengths = [len(example.inputs) for example in examples]
         keeps = [example.keep for example in examples if example.keep is not None]
         positions = [np.arange(self.first_position, self.first_position + length) for length in lengths]
-        lay = _end_to_end if self.packed else _padded
+        width = self._rounded(sum(lengths), None) if self.packed else self._rounded(max(lengths), self.longest)
+        lay = partial(_end_to_end if self.packed else _padded, width=width)
         real = not self.packed and self.kind == "encoder"
-        return Batch(
+        batch = Batch(
             input_ids=lay([example.inputs for example in examples], self.pad_token),
-            position_ids=lay(positions, 0),
+            position_ids=lay(positions, self.first_position if self.packed else 0),
             keep=lay(keeps, 0).bool(),
             targets=torch.from_numpy(np.concatenate([example.targets for example in examples]).astype(np.int64)),
-            row_lengths=lengths if self.packed else None,
+            row_lengths=lengths + [1] * (width - sum(lengths)) if self.packed else None,
             tokens=sum(lengths),
             kind=self.kind,
-            real=_padded([np.ones(length) for length in lengths], 0).bool() if real else None,
+            real=lay([np.ones(length) for length in lengths], 0).bool() if real else None,
             lengths=lengths,
         )
+        return self._with_more_logits(batch)
 
     def _side_by_side(self, examples: list[Example]) -> Batch:
         lengths = [len(example.inputs) for example in examples]
         targets = [example.targets for example in examples]
         shifted = [np.array([self.start_token, *row[:-1]]) for row in targets]
-        return Batch(
-            input_ids=_padded([example.inputs for example in examples], self.pad_token),
-            position_ids=_padded([np.arange(length) for length in lengths], 0),
-            keep=_padded([np.ones(max(1, len(row))) * (len(row) > 0) for row in targets], 0).bool(),
+        read = partial(_padded, width=self._rounded(max(lengths), self.longest))
+        written = partial(_padded, width=self._rounded(max(map(len, shifted)), self.longest))
+        batch = Batch(
+            input_ids=read([example.inputs for example in examples], self.pad_token),
+            position_ids=read([np.arange(length) for length in lengths], 0),
+            keep=written([np.ones(max(1, len(row))) * (len(row) > 0) for row in targets], 0).bool(),
             targets=torch.from_numpy(np.concatenate(targets).astype(np.int64)),
             row_lengths=None,
             tokens=sum(lengths) + sum(map(len, targets)),
             kind=self.kind,
-            real=_padded([np.ones(length) for length in lengths], 0).bool(),
-            decoder_ids=_padded(shifted, self.pad_token),
+            real=read([np.ones(length) for length in lengths], 0).bool(),
+            decoder_ids=written(shifted, self.pad_token),
             lengths=lengths,
             decoder_lengths=[len(row) for row in targets],
         )
+        return self._with_more_logits(batch)
+
+    def _rounded(self, size: int, limit: int | None) -> int:
+        """A size, rounded up where sizes are, but not beyond the limit."""
+        if self.longest is None:
+            return size
+        return rounded_up(size) if limit is None else max(size, min(rounded_up(size), limit))
+
+    def _with_more_logits(self, batch: Batch) -> Batch:
+        """A batch whose number of logits is rounded up, where sizes are: at places where nothing is learned."""
+        learned = len(batch.targets)
+        if self.longest is None or not learned or self.pairs:
+            return batch
+        kept = batch.keep.flatten()
+        more = (~kept).nonzero()[: rounded_up(learned) - learned, 0]
+        if not len(more):
+            return batch
+        labels = torch.full_like(kept, IGNORED, dtype=torch.int64)
+        labels[kept] = batch.targets
+        computed = kept.index_fill(0, more, True)
+        return replace(batch, computed=computed.view_as(batch.keep), labels=labels[computed])
 
 
 def texts_to_score(texts: Sequence[Sequence[int]], pad_token: int, first_position: int = 0) -> Batch:
@@ -143,14 +181,20 @@ def texts_to_score(texts: Sequence[Sequence[int]], pad_token: int, first_positio
     return collator.lay_out([scored(np.array(text, np.int32)) for text in texts])
 
 
-def _end_to_end(rows: Sequence[NDArray[np.generic]], fill: int) -> Tensor:
-    """int64 [1, sum of lengths]."""
-    return torch.from_numpy(np.concatenate(rows).astype(np.int64)[None])
+def rounded_up(size: int) -> int:
+    """A size rounded up to one of 16 between it and its double, which adds 2% on average, or to a multiple of 8."""
+    step = max(8, 1 << max(0, size.bit_length() - 5))
+    return -(-size // step) * step
 
 
-def _padded(rows: Sequence[NDArray[np.generic]], fill: int) -> Tensor:
-    """int64 [rows, longest], filled up on the right."""
-    table = np.full((len(rows), max(map(len, rows))), fill, np.int64)
+def _end_to_end(rows: Sequence[NDArray[np.generic]], fill: int, width: int) -> Tensor:
+    """int64 [1, width], filled up on the right."""
+    return torch.from_numpy(np.concatenate([*rows, np.full(width - sum(map(len, rows)), fill)]).astype(np.int64)[None])
+
+
+def _padded(rows: Sequence[NDArray[np.generic]], fill: int, width: int) -> Tensor:
+    """int64 [rows, width], filled up on the right."""
+    table = np.full((len(rows), width), fill, np.int64)
     for index, row in enumerate(rows):
         table[index, : len(row)] = row
     return torch.from_numpy(table)

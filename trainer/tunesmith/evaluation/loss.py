@@ -86,7 +86,8 @@ def _losses(
     size: int,
     keep: Callable[[dict[int, float]], None],
 ) -> int:
-    return piece_losses(model, test, collator_of(spec, model, tokenizer, packed=False), pieces, size, keep)
+    collator = collator_of(spec, model, tokenizer, packed=False, half=model.dtype.itemsize == 2)
+    return piece_losses(model, test, collator, pieces, size, keep)
 
 
 @torch.inference_mode()

@@ -136,7 +136,7 @@ def _likelihoods(
     size: int,
     keep: Keep,
 ) -> int:
-    collator = collator_of(spec, model, tokenizer, packed=False)
+    collator = collator_of(spec, model, tokenizer, packed=False, half=model.dtype.itemsize == 2)
 
     def work(places: list[int]) -> None:
         batch = collator.batch(drawn.texts, places, FIXED).to(model.device)

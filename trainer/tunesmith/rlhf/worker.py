@@ -1,6 +1,7 @@
 """What each worker of a PPO run does, from the spec to the tuned policy."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -109,6 +110,7 @@ def _collector(
     sampling = Sampling(stops, pad, ppo.max_new_tokens, ppo.temperature)
     if spec.scaling.deepspeed is not None and spec.scaling.deepspeed.zero_stage == 3:
         sampling = Sampling(stops, pad, ppo.max_new_tokens, ppo.temperature, _any_worker)
+    learning = Collator(pad, spec.packed, longest=spec.training.max_length if spec.training.half else None)
     micro_batch_size = assignment.overrides.micro_batch_size or spec.training.micro_batch_size
     answering: Answering
     if ppo.vllm is not None:
@@ -124,8 +126,8 @@ def _collector(
         tokenizer=tokenizer,
         answering=answering,
         sampling=sampling,
-        learning=Collator(pad_token=pad, packed=spec.packed),
-        scoring=Collator(pad_token=pad, packed=spec.packed, examples=at_the_end()),
+        learning=learning,
+        scoring=replace(learning, examples=at_the_end()),
         rules={index: rule for index, rule in rules.items() if rule is not None},
         models=cast.scorers,
         micro_batch_size=micro_batch_size,

@@ -9,16 +9,27 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.api.job import FineTuneJobSpec
-from tunesmith.data.collate import Batch, Collator
+from tunesmith.data.collate import IGNORED, Batch, Collator
 from tunesmith.data.encode import examples_of
 from tunesmith.models.kind import first_position, start_token
 from tunesmith.training.state import unwrapped
 
 
 def collator_of(
-    spec: FineTuneJobSpec, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, packed: bool
+    spec: FineTuneJobSpec,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    packed: bool,
+    half: bool = False,
 ) -> Collator:
     """What makes the batches of a spec's objective for a model.
+
+    Args:
+        spec: of a job.
+        model: not wrapped yet.
+        tokenizer: the model's.
+        packed: whether rows lie end to end.
+        half: whether products are computed in half precision, in sizes that are rounded up.
 
     Raises:
         InputError: the tokenizer lacks what the objective needs.
@@ -31,6 +42,7 @@ def collator_of(
         start_token=start_token(model) if spec.objective.kind == "encoder-decoder" else 0,
         first_position=first_position(model),
         pairs=spec.objective.reward is not None,
+        longest=spec.training.max_length if half else None,
     )
 
 
@@ -44,7 +56,7 @@ def token_loss(model: nn.Module, batch: Batch) -> Tensor:
     Returns:
         A scalar in fp32; 0 where nothing is learned, with gradients all the same, so that every worker takes part.
     """
-    return token_losses(model, batch).sum()
+    return _losses(model, batch).sum()
 
 
 def token_losses(model: nn.Module, batch: Batch) -> Tensor:
@@ -53,17 +65,30 @@ def token_losses(model: nn.Module, batch: Batch) -> Tensor:
     Returns:
         In fp32, in the order of `batch.targets`; shape [learned].
     """
-    logits = {"decoder": next_token_logits, "encoder": _hidden, "encoder-decoder": _written}[batch.kind](model, batch)
-    return cross_entropy(logits.float(), batch.targets, reduction="none")
+    losses = _losses(model, batch)
+    return losses if batch.labels is None else losses[batch.labels != IGNORED]
+
+
+def _losses(model: nn.Module, batch: Batch) -> Tensor:
+    """The same, and 0 where a logit is computed and nothing is learned; fp32 [computed]."""
+    logits = {"decoder": _predicted, "encoder": _hidden, "encoder-decoder": _written}[batch.kind](model, batch)
+    labels = batch.targets if batch.labels is None else batch.labels
+    return cross_entropy(logits.float(), labels, reduction="none", ignore_index=IGNORED)
 
 
 def next_token_logits(model: nn.Module, batch: Batch) -> Tensor:
     """Logits of a decoder for the tokens after those in `keep`; [learned, vocabulary]."""
+    logits = _predicted(model, batch)
+    return logits if batch.labels is None else logits[batch.labels != IGNORED]
+
+
+def _predicted(model: nn.Module, batch: Batch) -> Tensor:
+    """Logits of a decoder for the tokens after those that are computed; [computed, vocabulary]."""
     packing = {} if batch.row_lengths is None else {"row_lengths": batch.row_lengths}
     logits: Tensor = model(
         input_ids=batch.input_ids,
         position_ids=batch.position_ids,
-        logits_to_keep=batch.keep,
+        logits_to_keep=_computed(batch),
         use_cache=False,
         **packing,
     ).logits
@@ -71,23 +96,30 @@ def next_token_logits(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def _hidden(model: nn.Module, batch: Batch) -> Tensor:
-    """Logits of an encoder at the tokens in `keep`; [learned, vocabulary]."""
+    """Logits of an encoder at the tokens that are computed; [computed, vocabulary]."""
     if batch.row_lengths is None:
         layout: dict[str, Any] = {"attention_mask": batch.real}
     else:
         layout = {"position_ids": batch.position_ids, "row_lengths": batch.row_lengths}
-    with _only(model, batch.keep):
+    places = _computed(batch)
+    with _only(model, places):
         logits: Tensor = model(input_ids=batch.input_ids, **layout).logits
-    return logits if logits.dim() == 2 else logits[batch.keep]
+    return logits if logits.dim() == 2 else logits[places]
 
 
 def _written(model: nn.Module, batch: Batch) -> Tensor:
-    """Logits of an encoder-decoder for the tokens that it writes; [learned, vocabulary]."""
-    with _only(model, batch.keep):
+    """Logits of an encoder-decoder for the tokens that are computed; [computed, vocabulary]."""
+    places = _computed(batch)
+    with _only(model, places):
         logits: Tensor = model(
             input_ids=batch.input_ids, attention_mask=batch.real, decoder_input_ids=batch.decoder_ids, use_cache=False
         ).logits
-    return logits if logits.dim() == 2 else logits[batch.keep]
+    return logits if logits.dim() == 2 else logits[places]
+
+
+def _computed(batch: Batch) -> Tensor:
+    """Where logits are computed; bool."""
+    return batch.keep if batch.computed is None else batch.computed
 
 
 @contextmanager
