@@ -24,6 +24,10 @@ def job(*parameters: dict[str, Any], validation: bool = True, **search: Any) -> 
     return dict(VALID) | {"spec": spec}
 
 
+def twenty(field: str) -> dict[str, Any]:
+    return {"field": f"training.{field}", "numbers": [n / 100 for n in range(20)]}
+
+
 P0 = "spec.search.parameters[0]"
 CASES: dict[str, tuple[dict[str, Any], str]] = {
     "no such field": (
@@ -60,6 +64,11 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         job(RATE, algorithm="grid"),
         "spec.search.algorithm: a grid needs listed values (integers, numbers, strings, booleans), not a range",
     ),
+    "a grid without end": (
+        job(*(twenty(field) for field in ("weightDecay", "schedule.warmup", "schedule.floor")), algorithm="grid"),
+        "spec.search.parameters: there are 8,000 combinations, and 1,000 trials at most; list fewer values, or set "
+        "algorithm: random",
+    ),
     "a grid with a number of trials": (
         job({"field": "training.weightDecay", "numbers": [0.0]}, algorithm="grid", trials=3),
         "spec.search.trials: a grid has as many trials as it has combinations; leave it out",
@@ -72,13 +81,17 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         job(RATE | {"numbers": [0.1]}),
         f"{P0}: set exactly one of logUniform, uniform, integers, numbers, strings, booleans",
     ),
+    "a field that is none of the training": (
+        job({"field": "dataset.train", "numbers": [0.1]}),
+        f"{P0}.field: should be a field below method or training, such as training.learningRate",
+    ),
     "a range upside down": (
         job({"field": "training.weightDecay", "uniform": {"low": 0.2, "high": 0.1}}),
         f"{P0}.uniform.high: should be greater than low",
     ),
     "nothing to compare by": (
         job(RATE, validation=False),
-        "spec: search needs dataset.validation: trials are compared by the loss on it",
+        "spec.search: needs dataset.validation: trials are compared by the loss on it",
     ),
 }
 

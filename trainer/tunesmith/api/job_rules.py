@@ -6,13 +6,15 @@ from tunesmith.api.evaluation_rules import TRAINS
 JOB_RULES = (
     Rule(
         cel="!has(self.model.quantization) || !has(self.method.full)",
-        message="model.quantization needs an adapter (method.lora): quantized weights cannot be trained themselves",
+        message="needs an adapter (method.lora): quantized weights cannot be trained themselves",
         holds=lambda s: s.model.quantization is None or s.method.full is None,
+        field="model.quantization",
     ),
     Rule(
         cel="!has(self.model.config) || has(self.method.full)",
-        message="model.config needs method.full: adapters on random weights learn nothing useful",
+        message="needs method.full: adapters on random weights learn nothing useful",
         holds=lambda s: s.model.config is None or s.method.full is not None,
+        field="model.config",
     ),
     Rule(
         cel="!has(self.model.config) || self.training.maxLength <= self.model.config.contextLength",
@@ -122,13 +124,15 @@ JOB_RULES = (
     ),
     Rule(
         cel="!has(self.training.earlyStopping) || has(self.dataset.validation)",
-        message="training.earlyStopping needs dataset.validation",
+        message="needs dataset.validation",
         holds=lambda s: s.training.early_stopping is None or s.dataset.validation is not None,
+        field="training.earlyStopping",
     ),
     Rule(
         cel="!has(self.search) || has(self.dataset.validation)",
-        message="search needs dataset.validation: trials are compared by the loss on it",
+        message="needs dataset.validation: trials are compared by the loss on it",
         holds=lambda s: s.search is None or s.dataset.validation is not None,
+        field="search",
     ),
     Rule(
         cel="!(self.training.precision in ['fp16', 'tf32']) || (has(self.scaling.resources) && "

@@ -11,9 +11,11 @@ from tunesmith.api.base import API_VERSION, Schema
 from tunesmith.api.documents import Document, read_documents
 from tunesmith.api.explain import explain
 from tunesmith.api.job import FineTuneJob, FineTuneJobSpec
+from tunesmith.api.objective import READS_NO_RESPONSE
 from tunesmith.api.pipeline import RLHFPipeline, RLHFPipelineSpec, pipeline_place, stage_jobs, stage_spec
 from tunesmith.api.problem import InputError, Problem
 from tunesmith.api.reward import ENDS_IN_RESPONSE, RESPONSE, ends_in_response
+from tunesmith.api.search import MOST_TRIALS
 from tunesmith.api.training import TrainingSpec
 from tunesmith.api.trials import extremes, field_problem, with_values
 
@@ -124,6 +126,9 @@ def _stage_problems(spec: RLHFPipelineSpec) -> Iterator[Problem]:
 
 def _search_problems(data: dict[str, Any], spec: FineTuneJobSpec) -> Iterator[Problem]:
     """What is wrong with the fields of spec.search, and with each of their values, one by one."""
+    if spec.search is not None and spec.search.count > MOST_TRIALS:
+        most = f"there are {spec.search.count:,} combinations, and {MOST_TRIALS:,} trials at most"
+        yield Problem(f"{most}; list fewer values, or set algorithm: random", "spec.search.parameters")
     for index, parameter in enumerate(spec.search.parameters if spec.search else ()):
         place = f"spec.search.parameters[{index}]"
         wrong = field_problem(spec, parameter.field)
@@ -143,7 +148,7 @@ def _wording_problems(spec: FineTuneJobSpec) -> Iterator[Problem]:
     for name, template in prompts.templates.items() if prompts is not None else ():
         place = f"spec.evaluation.prompts.templates.{name}"
         if encoder and RESPONSE in template:
-            yield Problem(f"should not contain {RESPONSE}: the encoder would read the right answer", place)
+            yield Problem(READS_NO_RESPONSE.message, place)
         elif not encoder and not ends_in_response(template):
             yield Problem(ENDS_IN_RESPONSE.message, place)
 

@@ -59,7 +59,7 @@ class AdaLoraMethod(Schema):
     target_rank: Annotated[int, Field(ge=1, le=4096)] = 8
     """Mean rank of the adapters at the end."""
     alpha: Annotated[float, Field(gt=0)] = 32
-    """The update is scaled by alpha / rank."""
+    """The update is scaled by alpha / initialRank."""
     dropout: Dropout = 0.0
     """Dropout on the adapter's input."""
     target_modules: TargetModules = "all-linear"

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tunesmith.api.base import OneOf, Rule, Schema
 from tunesmith.api.ppo import PPO
-from tunesmith.api.reward import ENDS_IN_RESPONSE, RewardObjective, Template
+from tunesmith.api.reward import ENDS_IN_RESPONSE, RESPONSE, RewardObjective, Template
 
 ModelKind = Literal["decoder", "encoder", "encoder-decoder"]
 """What a model is built of."""
@@ -42,6 +42,14 @@ class SpanCorruption(Schema):
     """Mean length of a span, in tokens."""
 
 
+READS_NO_RESPONSE = Rule(
+    cel="!has(self.template) || has(self.spanCorruption) || !self.template.contains('{response}')",
+    message="should not contain {response}, which the encoder would read; it is what the decoder writes",
+    holds=lambda o: o.template is None or o.span_corruption is not None or RESPONSE not in o.template,
+    field="template",
+)
+
+
 class Seq2Seq(Schema):
     """Text to text with an encoder-decoder: the response is written while the prompt is read (T5)."""
 
@@ -50,6 +58,8 @@ class Seq2Seq(Schema):
     "translate to French: {prompt}"; by default {prompt}, and {text} under spanCorruption."""
     span_corruption: SpanCorruption | None = None
     """Pretraining on plain text instead of responses."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (READS_NO_RESPONSE,)
 
 
 class Instruction(Schema):

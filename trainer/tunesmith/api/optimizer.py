@@ -41,6 +41,15 @@ class Sgd(Schema):
     nesterov: bool = False
     """Whether the momentum is applied before the gradient is taken."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="!self.nesterov || self.momentum > 0.0",
+            message="needs a momentum above 0; raise momentum, or drop nesterov",
+            holds=lambda s: not s.nesterov or s.momentum > 0,
+            field="nesterov",
+        ),
+    )
+
 
 class Muon(Schema):
     """Muon (Jordan et al. 2024): momentum made orthogonal, for matrices within the layers; everything else, embeddings

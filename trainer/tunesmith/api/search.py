@@ -10,6 +10,8 @@ from tunesmith.api.base import Rule, Schema, exactly_one
 Value = float | int | str | bool
 """What a parameter may be set to."""
 
+MOST_TRIALS = 1000
+
 
 class Range(Schema):
     """Two ends, both included."""
@@ -41,7 +43,7 @@ class LogRange(Range):
 class Parameter(Schema):
     """A field and the values that are tried: exactly one kind of them."""
 
-    field: Annotated[str, Field(max_length=128, pattern=r"^(method|training)(\.[A-Za-z0-9]+)+$")]
+    field: Annotated[str, Field(min_length=1, max_length=128)]
     """The path of a field below spec.method or spec.training, for example training.learningRate."""
     log_uniform: LogRange | None = None
     """A range, for what is thought of in factors, such as a learning rate."""
@@ -58,6 +60,12 @@ class Parameter(Schema):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         exactly_one("logUniform", "uniform", "integers", "numbers", "strings", "booleans"),
+        Rule(
+            cel="self.field.startsWith('method.') || self.field.startsWith('training.')",
+            message="should be a field below method or training, such as training.learningRate",
+            holds=lambda p: p.field.startswith(("method.", "training.")),
+            field="field",
+        ),
     )
 
     @property
@@ -94,9 +102,9 @@ class SearchSpec(Schema):
     parameters: Annotated[list[Parameter], Field(min_length=1, max_length=16)]
     """The fields that vary; all others stay as the job has them."""
     algorithm: Literal["random", "grid", "bayesian"] = "random"
-    """random draws each trial by itself; grid takes every combination of listed values; bayesian looks where the trials
-    so far were good (TPE, Bergstra et al. 2011, through Optuna)."""
-    trials: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """random spreads the trials over the ranges, from a random start; grid takes every combination of listed values;
+    bayesian looks where the trials so far were good (TPE, Bergstra et al. 2011, through Optuna)."""
+    trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | None = None
     """How many; 16 by default. A grid has as many as it has combinations."""
     concurrency: Annotated[int, Field(ge=1, le=100)] = 1
     """How many trials train at once, each with scaling.workers workers."""
