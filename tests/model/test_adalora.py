@@ -47,6 +47,12 @@ def test_ranks_are_given_up_until_the_budget_is_met(adapted: Run) -> None:
     assert adapted.losses()[-1] < adapted.losses()[0]
 
 
+def test_an_average_of_the_weights_gives_up_the_same_ranks(trained: Trained, base: Path) -> None:
+    run = trained(base=base, method=ADALORA, learningRate=1e-2, average={"decay": 0.9})
+    weights = load_file(run.folder.model / "adapter_model.safetensors")
+    assert sum(len(tensor) for name, tensor in weights.items() if name.endswith("lora_E")) == 3 * LAYERS
+
+
 @pytest.mark.parametrize("step", [SAVE_EVERY, 2 * SAVE_EVERY], ids=["while ranks are given up", "once they stay"])
 def test_a_resume_repeats_every_decision(step: int, adapted: Run, base: Path, rows: Path, tmp_path: Path) -> None:
     run = back_to(step, adapted, tmp_path / "run")

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 
 from tunesmith.api.load import InputError
 from tunesmith.cli.main import main
-from tunesmith.models.adapters import active, attach, combine, detach, load_adapters
+from tunesmith.models.adapters import active, attach, combine, detach, load_adapters, merged
 from tunesmith.models.load import ModelLocation, load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -107,24 +107,57 @@ def test_the_base_is_itself_again_once_they_are_off(base: Path, three: dict[str,
         assert torch.equal(logits_of(model, batch), logits_of(plain, batch))
 
 
-@pytest.mark.parametrize(("how", "rank"), [("cat", None), ("svd", 8)])
+@pytest.mark.parametrize(
+    ("how", "rank", "parts"),
+    [
+        ("cat", None, {"stabilized": 0.7, "plain": -0.3}),
+        ("svd", 8, {"stabilized": 0.7, "plain": -0.3}),
+        ("cat", None, {"some layers": 0.7, "stabilized": -0.3}),
+        ("cat", None, {"stabilized": 0.7, "some layers": -0.3}),
+    ],
+    ids=["all layers", "all layers, approximated", "one of few layers first", "one of few layers last"],
+)
 def test_a_combination_is_the_weighted_sum_of_the_changes(
-    how: Any, rank: int | None, base: Path, three: dict[str, Path], tmp_path: Path
+    how: Any, rank: int | None, parts: dict[str, float], base: Path, three: dict[str, Path], tmp_path: Path
 ) -> None:
-    """As the command writes it, and peft and a job's source read it."""
-    parts = [f"{three['stabilized']}=0.7", f"{three['plain']}=-0.3"]
+    """As the command writes it, and peft and a job's source read it; and on a model that carries the parts."""
+    given = [f"{three[name]}={weight}" for name, weight in parts.items()]
     output = tmp_path / "combined"
     options = ["--how", how, *(["--rank", str(rank)] if rank else [])]
-    assert main(["adapters", "combine", *parts, "--output", str(output), *options]) == 0
-    weights = {name: merged_weights(base, three[name]) for name in ("stabilized", "plain")}
+    assert main(["adapters", "combine", *given, "--output", str(output), *options]) == 0
+    weights = {name: merged_weights(base, three[name]) for name in parts}
     before = dict(LlamaForCausalLM.from_pretrained(base).named_parameters())
     by_peft = merged_weights(base, output)
     by_source = dict(load_model(ModelLocation(str(output)), torch.float32).named_parameters())
+    model = load_adapters(three)
+    combine(model, parts, "combined", how, rank)
+    model.set_adapter("combined")
+    in_place = dict(merged(model).named_parameters())
     for name, start in before.items():
-        expected = start + 0.7 * (weights["stabilized"][name] - start) - 0.3 * (weights["plain"][name] - start)
+        expected = start + sum(weight * (weights[part][name] - start) for part, weight in parts.items())
         torch.testing.assert_close(by_peft[name], expected, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(by_source[name], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(in_place[name], expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(by_peft[f"{Y}.weight"], before[f"{Y}.weight"], atol=1e-2)
+
+
+def test_layers_given_as_a_list_and_as_an_expression_add_up(base: Path, three: dict[str, Path], tmp_path: Path) -> None:
+    chosen = write_adapter(base, tmp_path / "chosen", seed=3, target_modules=r".*\.0\..*(q_proj|up_proj)")
+    parts = {three["some layers"]: 0.7, chosen: -0.3}
+    output = tmp_path / "combined"
+    given = [f"{folder}={weight}" for folder, weight in parts.items()]
+    assert main(["adapters", "combine", *given, "--output", str(output)]) == 0
+    before, found = dict(LlamaForCausalLM.from_pretrained(base).named_parameters()), merged_weights(base, output)
+    weights = {folder: merged_weights(base, folder) for folder in parts}
+    for name, start in before.items():
+        expected = start + sum(weight * (weights[folder][name] - start) for folder, weight in parts.items())
+        torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_whole_modules_do_not_add_up(base: Path, three: dict[str, Path], tmp_path: Path) -> None:
+    whole = write_adapter(base, tmp_path / "whole", seed=3, modules_to_save=["lm_head"])
+    with pytest.raises(InputError, match=r"whole: holds whole modules too \(lm_head\), which do not add up"):
+        combine(load_adapters({"whole": whole, "plain": three["plain"]}), {"whole": 0.5, "plain": 0.5}, "both")
 
 
 def test_merging_writes_a_model_without_adapters(base: Path, three: dict[str, Path], tmp_path: Path) -> None:
@@ -239,6 +272,23 @@ def test_only_sums_of_products_are_combined(
         combine(model, {"dora": 0.5, "plain": 0.5}, "both")
     with pytest.raises(InputError, match="--how: linear needs equal ranks, these are 3, 5; use cat or svd"):
         combine(model, {"stabilized": 0.5, "plain": 0.5}, "both", "linear")
+
+
+def test_a_prefix_is_neither_combined_nor_merged(base: Path, tmp_path: Path) -> None:
+    bare = LlamaForCausalLM.from_pretrained(base)
+    get_peft_model(bare, PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)).save_pretrained(
+        tmp_path / "a"
+    )
+    model = load_adapters({"a": tmp_path / "a"})
+    with pytest.raises(InputError, match=r"a: is of type PREFIX_TUNING: .* are sums of products$"):
+        combine(model, {"a": 1.0}, "both")
+
+
+@pytest.mark.parametrize("weight", ["nan", "inf", "much", ""])
+def test_a_weight_is_a_number(weight: str, three: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["adapters", "combine", f"{three['plain']}={weight}", "--output", "out"])
+    assert "should be FOLDER=WEIGHT, such as runs/a=0.7" in capsys.readouterr().err
 
 
 def logits_of(model: torch.nn.Module, batch: Tensor) -> Tensor:

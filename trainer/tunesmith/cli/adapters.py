@@ -1,6 +1,7 @@
 """`tunesmith adapters`: combines adapters, and merges one into its base."""
 
 import argparse
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def merge_into_base(folder: Path, output: Path) -> None:
 def _part(text: str) -> tuple[Path, float]:
     folder, separator, weight = text.rpartition("=")
     try:
-        if not separator:
+        if not separator or not math.isfinite(float(weight)):
             raise ValueError
         return Path(folder), float(weight)
     except ValueError:

@@ -1,7 +1,6 @@
 """`tunesmith export`: a run's model merged, quantized, or as an ONNX graph, checked against the original."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -32,10 +31,6 @@ def main(arguments: argparse.Namespace) -> int:
     folder = RunFolder(arguments.folder)
     job = job_of(folder)
     quiet_libraries()
-    import torch
-
-    # transformers asks DeepSpeed when it saves a model, which would guess, and say so
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     from tunesmith.export.formats import FORMATS, ExportFailedError, export_run
     from tunesmith.export.measure import table
     from tunesmith.export.onnx import DisagreementError

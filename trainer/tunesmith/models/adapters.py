@@ -161,8 +161,19 @@ def combine(
     for adapter, config in configs.items():
         if config.peft_type != "LORA" or config.use_dora:
             kind = "DoRA" if config.peft_type == "LORA" else str(config.peft_type.value)
-            message = f"is of type {kind}: only plain LoRA adapters are sums of products; merge it instead"
+            instead = "" if config.is_prompt_learning else "; merge it instead"
+            message = f"is of type {kind}: only plain LoRA adapters are sums of products{instead}"
             raise InputError(Problem(message, adapter))
+        if config.modules_to_save:
+            listing = ", ".join(config.modules_to_save)
+            raise InputError(Problem(f"holds whole modules too ({listing}), which do not add up", adapter))
+    if len({type(config.target_modules) for config in configs.values()}) > 1:  # peft unites lists, or expressions
+        for adapter, config in configs.items():
+            config.target_modules = {
+                module_name
+                for module_name, module in model.get_base_model().named_modules()
+                if isinstance(module, LoraLayer) and adapter in module.lora_A
+            }
     ranks = {config.r for config in configs.values()}
     if how == "linear" and len(ranks) > 1:
         listing = ", ".join(map(str, sorted(ranks)))

@@ -1,6 +1,7 @@
 """Writes the tuned model of a run: safetensors that from_pretrained loads, from the weights of a checkpoint."""
 
 import shutil
+import warnings
 from pathlib import Path
 
 import torch
@@ -42,7 +43,9 @@ def export_model(
         keep_only_used_ranks(adapted)
     location = locate(spec.model, resolver)
     target = folder.adapter if merges(spec.method) else folder.model
-    _write(adapted, tokenizer, target, save_embedding_layers=False)  # by default the Hub is asked whether they grew
+    with warnings.catch_warnings():  # peft takes a layer that gave up all its ranks for one that was not gathered
+        warnings.filterwarnings("ignore", message=".*LoRA tensor.* have invalid shape")
+        _write(adapted, tokenizer, target, save_embedding_layers=False)  # by default the Hub is asked whether they grew
     save_base_name(target, location.name, location.revision)
     if merges(spec.method):
         _write(adapted.merge_and_unload().to(dtype), tokenizer, folder.model)

@@ -37,6 +37,8 @@ class WeightAverage:
         share = max(1.0 - self._decay, 1.0 / updates)
         for name, parameter in trained_parameters(self._model):
             self.tensors[name].lerp_(parameter.detach(), share)
+            if ".lora_E." in name:  # a rank that AdaLoRA has given up is not there, however large it was before
+                self.tensors[name].mul_(parameter.detach() != 0)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
