@@ -73,6 +73,17 @@ def test_it_shows_data_steps_losses_and_speed(folder: RunFolder) -> None:
     assert "8/8 loss 0.5000, validation 5.0000" in shown_after(folder, act)
 
 
+def test_a_run_that_ends_at_once_shows_its_data(folder: RunFolder) -> None:
+    def act(wait_for: Callable[[str], None]) -> None:
+        time.sleep(0.1)  # it looks for the data five times a second: once by now
+        begin(folder)
+        folder.metrics.write_text(line(8))
+
+    shown = shown_after(folder, act)
+    assert "too: left out of the training" in shown
+    assert "8/8 loss 0.5000" in shown
+
+
 def test_steps_that_were_left_out_have_no_loss(folder: RunFolder) -> None:
     def left_out(step: int) -> str:
         return json.dumps({"step": step, "skipped_steps": step, "tokens_per_second": 1500.0}) + "\n"

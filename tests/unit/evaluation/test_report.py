@@ -117,8 +117,8 @@ def test_the_table_says_everything_within_80_columns() -> None:
         assert part in text
     for part in ("+1.2e-04", "[-0.010, +0.300]", "no difference shown", "-0.200", "worse", "0.500", "1,660 test rows"):
         assert part in " ".join(text.split())
-    assert "2 prompts too long for the base model, counted as wrong" in " ".join(text.split())
-    assert "1,234 answers of the base model not finished" in " ".join(text.split())
+    assert "prompts too long for the base model, counted as wrong: 2" in " ".join(text.split())
+    assert "answers of the base model not finished at the limit: 1,234" in " ".join(text.split())
 
 
 def test_a_policys_table_compares_by_win_rate_and_leaves_the_divergence_alone() -> None:

@@ -49,7 +49,7 @@ class TrainingProgress:
 
     def _follow(self) -> None:
         while not self._folder.data.exists():
-            if self._done.wait(0.2):
+            if self._done.wait(0.2) and not self._folder.data.exists():  # it may have come with the end of a short run
                 return
         summary = json.loads(self._folder.data.read_text(encoding="utf-8"))
         self._console.print(data_table(summary, self._console))

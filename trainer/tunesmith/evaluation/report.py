@@ -19,11 +19,11 @@ _MOST = 64
 """Metrics in a job's status, at most."""
 _ROWS = (
     "rows cut to training.maxLength for perplexity",
-    "rows left out of perplexity: nothing to predict within training.maxLength",
+    "rows with nothing to predict within training.maxLength, left out of perplexity",
 )
 _PAIRS = (
     "pairs cut to training.maxLength",
-    "pairs left out: no room within training.maxLength, or the same answer twice",
+    "pairs without room within training.maxLength, or with the same answer twice, left out",
 )
 """What happened to rows that were truncated, and to those that were dropped."""
 
@@ -225,7 +225,7 @@ class EvaluationReport(Record):
             *((m.unanswered, f"prompts too long for the {name} model, counted as wrong") for name, m in models),
             *((m.unfinished, f"answers of the {name} model not finished at the limit") for name, m in models),
         ]
-        remarks = [f"{count:,} {text}" for count, text in counts if count]
+        remarks = [f"{text}: {count:,}" for count, text in counts if count]
         if (longer := self.longer) is not None:
             reached = f"{longer.value:.3f} [{longer.low:.3f}, {longer.high:.3f}]"
             remarks.append(f"preferring the longer answer would reach {reached}")
