@@ -1,11 +1,13 @@
 """What each export format costs and saves: `python -m tests.benchmarks.quantization --data shakespeare.txt`.
 
 A Llama is trained from nothing three times, alike but for training.quantizationAware, and each model is exported; the
-perplexities are those of the held-out rows. Prints the table of docs/export.md.
+perplexities are those of the held-out rows. Prints the table of docs/export.md, then how far seeds alone move each way
+of training.
 """
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -31,7 +33,7 @@ RUNS: dict[str | None, tuple[str, ...]] = {
 """By training.quantizationAware: what is exported."""
 
 
-def body_of(data: Path, aware: str | None, steps: int) -> dict[str, Any]:
+def body_of(data: Path, aware: str | None, steps: int, seed: int = 0) -> dict[str, Any]:
     """The job."""
     return {
         "apiVersion": API_VERSION,
@@ -61,20 +63,23 @@ def body_of(data: Path, aware: str | None, steps: int) -> dict[str, Any]:
                 "precision": "fp32",
                 "checkpoint": {"everySteps": steps, "keep": 1},
                 "quantizationAware": aware,
+                "seed": seed,
             },
             "scaling": {"resources": {"cpu": 1}},
         },
     }
 
 
-def train(body: dict[str, Any], folder: Path) -> float:
-    """Trains with the command line; returns the tokens per second of the middle of the run."""
+def train(body: dict[str, Any], folder: Path) -> tuple[float, float]:
+    """Trains with the command line; returns the tokens per second of the middle of the run, and the last validation's
+    perplexity, which is that of rounded values where it trained on them."""
     file = folder.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(body))
     run = [sys.executable, "-m", "tunesmith.cli.main", "run", "-f", str(file), "--output", str(folder)]
     subprocess.run(run, check=True, stdout=subprocess.DEVNULL)
-    speeds = [json.loads(line)["tokens_per_second"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return float(sorted(speeds)[len(speeds) // 2])
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    speeds = sorted(step["tokens_per_second"] for step in steps)
+    return float(speeds[len(speeds) // 2]), math.exp(steps[-1]["validation/loss"])
 
 
 def main() -> None:
@@ -82,16 +87,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="a text file")
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seeds", type=int, default=4, help="how many are trained each way")
     arguments = parser.parse_args()
     quiet_libraries()
     first: Measured | None = None
     print("| trained | format | bytes | perplexity | difference | tokens/s |\n|---|---|---|---|---|---|")
-    speeds = {}
+    speeds, perplexities = {}, {}
     with tempfile.TemporaryDirectory() as scratch:
         for aware, kinds in RUNS.items():
             root = Path(scratch) / (aware or "plain")
             body = body_of(arguments.data.absolute(), aware, arguments.steps)
-            speeds[aware or "plain"] = train(body, root)
+            speeds[aware or "plain"], seen = train(body, root)
+            perplexities[aware or "plain"] = [seen]
             spec = FineTuneJob.model_validate(body).spec
             for kind in kinds:
                 done = export_run(spec, RunFolder(root), Resolver(), kind, Path(scratch) / f"{root.name}-{kind}")
@@ -101,6 +108,13 @@ def main() -> None:
                 elif kind == kinds[0]:
                     print(f"| {aware} | {' | '.join(cells(done.original, first))} |")
                 print(f"| {aware or 'plain'} | {' | '.join(cells(done.exported, first))} |", flush=True)
+        for seed in range(1, arguments.seeds):
+            for aware in RUNS:
+                body = body_of(arguments.data.absolute(), aware, arguments.steps, seed)
+                _, seen = train(body, Path(scratch) / f"{aware or 'plain'}-{seed}")
+                perplexities[aware or "plain"].append(seen)
+    for name, seen_ in perplexities.items():
+        print(f"{name}, perplexity by seed: {', '.join(f'{each:.3f}' for each in seen_)}")
     print("training, tokens/s: " + ", ".join(f"{name} {speed:,.0f}" for name, speed in speeds.items()))
     print(time.strftime("%Y-%m-%d"), file=sys.stderr)
 

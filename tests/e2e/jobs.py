@@ -17,10 +17,13 @@ def sample(file: str) -> Object:
 
 
 def variation(file: str, name: str, **changes: Any) -> Object:
-    """A sample under another name, with some fields of parts of its spec replaced."""
+    """A sample under another name, with some fields of parts of its spec replaced, or without a part (None)."""
     job = sample(file)
     job["metadata"]["name"] = name
     for part, fields in changes.items():
+        if fields is None:
+            job["spec"].pop(part, None)
+            continue
         job["spec"][part] = job["spec"].get(part, {}) | fields if isinstance(fields, dict) else fields
     return job
 

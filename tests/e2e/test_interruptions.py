@@ -13,8 +13,8 @@ EVERY = 50
 
 
 def test_a_job_survives_a_killed_worker_and_a_suspension(cluster: Cluster) -> None:
-    training = {"checkpoint": {"everySteps": EVERY, "keep": 2}}
-    cluster.apply(variation("addition-ddp.yaml", NAME, training=training))
+    training = {"checkpoint": {"everySteps": EVERY, "keep": 2}, "epochs": 9}
+    cluster.apply(variation("addition-ddp.yaml", NAME, training=training, evaluation=None))
     cluster.await_status(NAME, lambda s: _step(s) > EVERY, "a checkpoint")
 
     victim = cluster.pods_of(NAME, "worker")[0]["metadata"]["name"]

@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from tests.collector import Collector, collecting
 from tests.model.jobs import job_of, write_rows
 from tests.model.plants import watch_strategy
 from tests.model.processes import Plant, train
+from tests.model.wild import NEW_MODEL, PROMPTS
+from tunesmith.api.model import NewModel
 from tunesmith.api.pod import RunFolder
+from tunesmith.models.tokenizer import train_tokenizer
 from tunesmith.training.checkpoint import all_checkpoints
 
 HERE = Path(__file__).parent
@@ -37,6 +41,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    """Of the wild models."""
+    return train_tokenizer(PROMPTS, NewModel.model_validate(NEW_MODEL))
+
+
 @pytest.fixture
 def collector() -> Iterator[Collector]:
     """Somebody who takes spans."""
@@ -57,6 +67,10 @@ class Run:
 
     def losses(self, after: int = 0) -> list[float]:
         return self.column("loss", after)
+
+    def held_at_export(self) -> int:
+        """How many optimizers there still were beside the model that was exported; DeepSpeed never lets go of its."""
+        return int((self.folder.root / "exporting.json").read_text())
 
     def strategies(self) -> list[dict[str, Any]]:
         """What each worker was made of."""

@@ -1,10 +1,12 @@
 """What tests plant in a process before it starts: something that goes wrong at a known place, or a watcher."""
 
 import errno
+import gc
 import json
 import os
-import resource
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -14,8 +16,11 @@ import safetensors.torch
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule
 from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
 
+from tunesmith.api.pod import RunFolder
 from tunesmith.data import prepare
 from tunesmith.data.collate import Batch
 from tunesmith.data.parts import RunRows
@@ -25,6 +30,7 @@ from tunesmith.training import checkpoint, loop, worker
 from tunesmith.training.checkpoint import Position
 from tunesmith.training.loop import Trainer
 from tunesmith.training.objective import token_loss
+from tunesmith.training.state import unwrapped
 from tunesmith.training.tensor_parallel import local
 
 LOSS = token_loss
@@ -112,8 +118,9 @@ def watch_strategy() -> None:
 
     @wraps(run)
     def watched(self: Trainer, position: Position) -> Position:
-        result = run(self, position)
         engine: Any = self.model
+        forwards = _count_forwards(unwrapped(engine))
+        result = run(self, position)
         adam: Any = engine.optimizer.optimizer if hasattr(engine, "zero_optimization_stage") else self.optimizer
         moments = [state["exp_avg"] for state in adam.state.values() if "exp_avg" in state]
         dtensors = [p for p in engine.parameters() if isinstance(p, DTensor)]
@@ -127,6 +134,8 @@ def watch_strategy() -> None:
             "weights": sum(local(getattr(p, "ds_tensor", p)).numel() for p in engine.parameters() if p.requires_grad),
             "shards": sorted({f"{p.device_mesh.mesh.tolist()} {p.placements}" for p in dtensors}),
             "offload": _offload_of(engine),
+            "forwards": forwards["layer"] / max(1, forwards["model"]),
+            "rates": sorted({group["lr"] for group in adam.param_groups}),
             "parameters": sum(getattr(p, "ds_numel", p.numel()) for p in engine.parameters() if p.requires_grad),
         }
         file = self.folder.root / f"strategy-{self.accelerator.process_index}.json"
@@ -134,10 +143,44 @@ def watch_strategy() -> None:
         return result
 
     Trainer.run = watched  # type: ignore[method-assign]
+    _watch_export()
+
+
+def _watch_export() -> None:
+    """Leaves in exporting.json, in the run's folder, how many optimizers are held yet when the model is exported."""
+    module: Any = worker
+    export = module.export_model
+
+    def watched(spec: Any, resolver: Any, tokenizer: Any, chosen: Path, folder: RunFolder) -> None:
+        held = sum(issubclass(type(each), Optimizer) for each in gc.get_objects())
+        (folder.root / "exporting.json").write_text(json.dumps(held))
+        export(spec, resolver, tokenizer, chosen, folder)
+
+    module.export_model = watched
+
+
+def _count_forwards(model: nn.Module) -> Counter[str]:
+    """Counts, in training, how often a model is computed, and how often its first linear layer, which is one within a
+    block: twice for once where activations are recomputed."""
+    counts: Counter[str] = Counter()
+
+    def count(name: str) -> Callable[..., None]:
+        return lambda *_: counts.update([name] if model.training else [])
+
+    model.register_forward_pre_hook(count("model"))
+    layer = next(module for module in model.modules() if isinstance(module, nn.Linear))
+    layer.register_forward_pre_hook(count("layer"))
+    return counts
 
 
 def _offload_of(engine: Any) -> list[str]:
-    """Which parts DeepSpeed keeps in the CPU's memory."""
+    """Which parts DeepSpeed or FSDP2 keeps in the CPU's memory."""
+    sharded: list[Any] = [part for part in engine.modules() if isinstance(part, FSDPModule)]
+    if sharded:
+        policies = {
+            type(group.offload_policy) for part in sharded for group in part._get_fsdp_state()._fsdp_param_groups
+        }
+        return ["optimizer", "weights"] if policies == {CPUOffloadPolicy} else []
     if not hasattr(engine, "zero_optimization_stage"):
         return []
     parts = {"optimizer": engine.zero_offload_optimizer(), "weights": engine.zero_offload_param()}
@@ -188,13 +231,26 @@ def only_first_encodes() -> None:
 
 
 def watch_memory() -> None:
-    """Leaves in memory.json, in the run's folder, by how many bytes preparing the data raised the process's peak."""
+    """Leaves in memory.json, in the run's folder, by how many bytes preparing the data raised the process's own memory,
+    looked at every millisecond: without pages of mapped files, which the kernel may take back."""
+
+    def own() -> int:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(status.split("RssAnon:")[1].split()[0])
 
     def watched(rows: RunRows, tokenizer: Any, folder: Path, *others: Any) -> TrainingData:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        seen, over = [own()], threading.Event()
+
+        def watch() -> None:
+            while not over.wait(0.001):
+                seen.append(own())
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
         data = prepare.prepare_data(rows, tokenizer, folder, *others)
-        growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        (folder.parent / "memory.json").write_text(json.dumps(growth * 1024))
+        over.set()
+        watcher.join()
+        (folder.parent / "memory.json").write_text(json.dumps(max(seen) - seen[0]))
         return data
 
     worker.prepare_data = watched  # type: ignore[assignment,attr-defined]  # read from there

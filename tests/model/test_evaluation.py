@@ -2,43 +2,30 @@
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch.nn.functional import log_softmax
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaForCausalLM
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from tests.collector import Collector
+from tests.model.wild import PROMPTS, ROWS, by_hand, make_job, save, wild_model
 from tunesmith.api.identity import identity_fields
-from tunesmith.api.job import FineTuneJob
-from tunesmith.api.model import NewModel
 from tunesmith.api.outcome import Outcome, PastAttempt
 from tunesmith.api.pod import JOB_FILE, RUN_FILE, RunConfig, RunFolder, Tracing
 from tunesmith.cli.evaluate import evaluate_in_pod
 from tunesmith.cli.main import main
-from tunesmith.data.examples import FIXED
-from tunesmith.evaluation.generate import generate_answers, stop_tokens
-from tunesmith.evaluation.loss import encode_test, row_losses
+from tunesmith.evaluation.generate import stop_tokens
 from tunesmith.evaluation.report import read_report
 from tunesmith.evaluation.run import evaluate_job
 from tunesmith.launch.folder import read_attempts
 from tunesmith.models.methods import add_adapter
 from tunesmith.models.start import save_base_name
-from tunesmith.models.tokenizer import train_tokenizer
 from tunesmith.sources import Resolver
-from tunesmith.training.objective import collator_of, token_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CONTEXT = 64
-NEW_MODEL: dict[str, Any] = {"hiddenSize": 32, "layers": 2, "attentionHeads": 2, "intermediateSize": 32}
-NEW_MODEL |= {"contextLength": CONTEXT, "tokenizer": {"vocabularySize": 260}}
-PROMPTS = ["9 + 9 =", "12 + 30 =", "a long prompt of more tokens =", "天气 =", "1 =", "7" * 50, "3" * 58, "22", "4 4"]
-ROWS = [{"prompt": prompt, "response": str(len(prompt))} for prompt in PROMPTS]
 EXTREME = [
     {"prompt": "x" * 20_000, "response": "5"},  # more than the context holds
     {"prompt": "x" * 20_000, "response": ""},
@@ -48,140 +35,6 @@ EXTREME = [
     {"prompt": "😀👩‍👩‍👧 {response} {prompt}", "response": "🎉"},
     {"prompt": "\u0000\u200b", "response": "\u0000"},
 ]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return train_tokenizer(PROMPTS, NewModel.model_validate(NEW_MODEL))
-
-
-def wild_model(kind: str, tokenizer: Tokenizer, seed: int = 0) -> PreTrainedModel:
-    """A model whose answers wander, and end by chance: about a twentieth of its tokens are ends."""
-    torch.manual_seed(seed)
-    sizes: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32}
-    sizes |= {"vocab_size": len(tokenizer), "initializer_range": 0.5}
-    if kind == "gpt2":  # learned positions: there is none beyond the context
-        model: PreTrainedModel = GPT2LMHeadModel(GPT2Config(n_positions=CONTEXT, **sizes))
-    else:
-        sizes |= {"max_position_embeddings": CONTEXT, "intermediate_size": 32}
-        model = LlamaForCausalLM(LlamaConfig(**sizes))
-    model.generation_config.eos_token_id = [int(tokenizer.eos_token_id), *range(20, 260, 20)]
-    model.eval()
-    return model
-
-
-def save(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path) -> None:
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def make_job(folder: Path, rows: Sequence[dict[str, str]], **spec: Any) -> FineTuneJob:
-    test = folder / "test.jsonl"
-    test.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    body = {
-        "model": {"config": NEW_MODEL},
-        "dataset": {"train": {"source": str(test)}, "test": {"source": str(test)}},
-        "objective": {"instruction": {"template": "{prompt} {response}"}},
-        "method": {"full": {}},
-        "training": {"maxLength": CONTEXT},
-        "scaling": {"resources": {"cpu": 1}},
-        "evaluation": {"metrics": ["perplexity", "exactMatch", "tokenF1"], "maxNewTokens": 20, "batchSize": 4},
-    }
-    return FineTuneJob.model_validate({"metadata": {"name": "add"}, "spec": body | spec})
-
-
-def by_hand(model: PreTrainedModel, prompt: Sequence[int], room: int, stops: set[int]) -> list[int]:
-    """An answer without batch, padding or cache."""
-    tokens = list(prompt)
-    while len(tokens) < len(prompt) + room:
-        with torch.no_grad():
-            following = int(model(torch.tensor([tokens])).logits[0, -1].argmax())
-        if following in stops:
-            break
-        tokens.append(following)
-    return tokens[len(prompt) :]
-
-
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_batched_answers_are_those_of_each_row_alone(kind: str, tokenizer: Tokenizer) -> None:
-    """Whatever the padding, and up to the last position of the context."""
-    model = wild_model(kind, tokenizer)
-    prompts: list[list[int]] = tokenizer(PROMPTS)["input_ids"]
-    stops = stop_tokens(model.generation_config, tokenizer)
-    rooms = [min(20, CONTEXT - len(prompt)) for prompt in prompts]
-    expected = [by_hand(model, prompt, room, stops) for prompt, room in zip(prompts, rooms, strict=True)]
-    ended = [len(tokens) < room for tokens, room in zip(expected, rooms, strict=True)]
-    assert any(ended) and not all(ended) and len(set(map(tuple, expected))) > 5 and min(rooms) < 10
-
-    for batch_size in (1, 4, 100):
-        done: list[int] = []
-        answers = generate_answers(model, tokenizer, prompts, 20, batch_size, done.append)
-        assert answers.texts == tokenizer.batch_decode(expected, skip_special_tokens=True)
-        assert answers.unfinished == ended.count(False)
-        assert done == sorted(done) and done[-1] == len(PROMPTS)
-
-
-def test_settings_that_sample_or_punish_play_no_part_and_stay_as_they_were(tokenizer: Tokenizer) -> None:
-    model = wild_model("llama", tokenizer)
-    prompts: list[list[int]] = tokenizer(PROMPTS)["input_ids"]
-    plain = generate_answers(model, tokenizer, prompts, 10, 4, lambda done: None)
-    model.generation_config.update(do_sample=True, temperature=5.0, top_k=3, repetition_penalty=9.0, num_beams=2)
-    before = model.generation_config.to_dict()
-    assert generate_answers(model, tokenizer, prompts, 10, 4, lambda done: None) == plain
-    assert model.generation_config.to_dict() == before
-
-
-def test_batches_shrink_where_memory_runs_out(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = wild_model("llama", tokenizer)
-    prompts: list[list[int]] = tokenizer(PROMPTS)["input_ids"]
-    plain = generate_answers(model, tokenizer, prompts, 20, 2, lambda done: None)
-    forward, widths = model.forward, []
-
-    def limited(*arguments: Any, **named: Any) -> Any:
-        rows = len(named["input_ids"])
-        widths.append(rows)
-        if rows > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(*arguments, **named)
-
-    monkeypatch.setattr(model, "forward", limited)
-    assert generate_answers(model, tokenizer, prompts, 20, 9, lambda done: None) == plain
-    assert widths[:2] == [9, 4]
-
-
-@pytest.mark.parametrize("objective", ["instruction", "causalLM"])
-@pytest.mark.parametrize("batch_size", [1, 3, 50])
-def test_losses_are_those_of_a_plain_loop(
-    objective: str, batch_size: int, tokenizer: Tokenizer, tmp_path: Path
-) -> None:
-    """Rows over the limit included: an answer is cut, a text goes on in a piece of its own."""
-    model = wild_model("llama", tokenizer)
-    rows = [*ROWS[:4], {"prompt": "long", "response": "ab" * 40}, *ROWS[4:]]
-    job = make_job(tmp_path, rows, objective={objective: {"template": "{prompt} {response}"}}, evaluation=None)
-    expected, counts = [], []
-    for row in rows:
-        prompt, response = (tokenizer(text)["input_ids"] for text in (row["prompt"] + " ", row["response"]))
-        tokens = [*prompt, *response, tokenizer.eos_token_id]
-        whole = objective == "causalLM"
-        starts = range(0, len(tokens), CONTEXT) if whole else [0]
-        loss, count = 0.0, 0
-        for piece in (tokens[start : start + CONTEXT] for start in starts):
-            with torch.no_grad():
-                logits = log_softmax(model(torch.tensor([piece])).logits[0].double(), dim=-1)
-            learned = range(1 if whole else len(prompt), len(piece))
-            loss -= sum(float(logits[place - 1, piece[place]]) for place in learned)
-            count += len(learned)
-        expected.append(loss)
-        counts.append(count)
-
-    test = encode_test(rows, job.spec, tokenizer)
-    assert test.tokens.tolist() == counts
-    collator = collator_of(job.spec, model, tokenizer, packed=False)
-    losses = row_losses(model, test, collator, batch_size, lambda done: None)
-    assert losses == pytest.approx(expected, rel=1e-5)
-    batch = collator.batch(test.pieces, list(range(len(test.pieces))), FIXED)
-    with torch.no_grad():
-        assert float(token_loss(model, batch)) == pytest.approx(losses.sum(), rel=1e-5)
 
 
 def test_a_model_beside_itself_shows_no_difference(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -297,7 +150,7 @@ def test_extreme_rows_neither_crash_nor_score(tokenizer: Tokenizer, tmp_path: Pa
     assert outcome.reason == "Succeeded", outcome.message
     report = read_report(folder)
     assert (report.rows, report.truncated, report.dropped, report.tuned.unanswered) == (7, 1, 2, 2)
-    assert "2 prompts too long for the tuned model, counted as wrong" in outcome.message
+    assert "prompts too long for the tuned model, counted as wrong: 2" in outcome.message
     lines = [json.loads(line) for line in (folder.evaluation / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["prompt"] for line in lines] == [row["prompt"] + " " for row in EXTREME]
     assert [line["tuned"]["answer"] for line in lines[:2]] == [None, None]

@@ -18,26 +18,19 @@ import torch
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from tests.model.test_evaluation import NEW_MODEL, PROMPTS, make_job, save, wild_model
+from tests.model.wild import PROMPTS, make_job, save, wild_model
 from tunesmith.api.job import FineTuneJob
 from tunesmith.api.load import InputError, Problem
-from tunesmith.api.model import NewModel
 from tunesmith.api.pod import JOB_FILE, RUN_FILE, RunConfig, RunFolder
 from tunesmith.evaluation.run import evaluate_job
 from tunesmith.evaluation.work import Here, Keep, RowsFailedError, Source, Work
 from tunesmith.evaluation.workers import Workers
 from tunesmith.launch.folder import read_result
-from tunesmith.models.tokenizer import train_tokenizer
 from tunesmith.sources import Resolver
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROWS = [{"prompt": f"{p} {i}", "response": str(len(p) + i)} for i in range(4) for p in PROMPTS if len(p) < 50]
 EVALUATION = {"metrics": ["perplexity", "exactMatch"], "maxNewTokens": 20, "batchSize": 4}
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return train_tokenizer(PROMPTS, NewModel.model_validate(NEW_MODEL))
 
 
 @pytest.fixture(scope="module")

@@ -36,3 +36,16 @@ def test_the_largest_micro_batch_within_the_memory(rows: Path, tmp_path: Path) -
     assert "at most 8.0 GiB for a worker" in ended.output
     assert ended.output.rstrip().endswith("training:\n  microBatchSize: 16"), ended.output
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_memory_that_nothing_fits_in(rows: Path, tmp_path: Path) -> None:
+    """A trial alone takes more: each is ended, and the next smaller one is tried."""
+    body = body_of(rows, microBatchSize=2)
+    body["spec"]["scaling"]["resources"]["memory"] = "64Mi"
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(body))
+    ended = tunesmith("find", "micro-batch", "-f", "job.yaml", folder=tmp_path)
+    assert (ended.code, ended.errors) == (1, "")
+    assert "at most 0.1 GiB for a worker" in ended.output
+    sizes = [line.split() for line in ended.output.splitlines() if "does not fit" in line]
+    assert sizes == [["1", "does", "not", "fit"], ["2", "does", "not", "fit"]]
+    assert "not even one row fits" in ended.output

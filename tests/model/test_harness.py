@@ -10,12 +10,10 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from tests.model.test_evaluation import CONTEXT, NEW_MODEL, PROMPTS, make_job, save, wild_model
-from tunesmith.api.model import NewModel
+from tests.model.wild import CONTEXT, PROMPTS, make_job, save, wild_model
 from tunesmith.api.pod import RunFolder
 from tunesmith.evaluation.report import MetricReport, read_report
 from tunesmith.evaluation.run import evaluate_job
-from tunesmith.models.tokenizer import train_tokenizer
 from tunesmith.sources import Resolver
 
 pytestmark = [pytest.mark.model, pytest.mark.filterwarnings("ignore::DeprecationWarning:lm_eval.*")]
@@ -56,11 +54,6 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return train_tokenizer(PROMPTS, NewModel.model_validate(NEW_MODEL))
 
 
 @pytest.fixture

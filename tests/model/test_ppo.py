@@ -1,6 +1,7 @@
 """PPO: what must hold exactly, whatever it learns."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,17 @@ def test_nothing_has_moved_at_the_first_step(method: dict[str, Any], rows: Path,
             assert (new - old).exp().detach().numpy() == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.parametrize("longest", [None, 40], ids=["sizes as they are", "sizes rounded up"])
 @pytest.mark.parametrize("packing", [True, False])
 def test_a_token_is_as_likely_when_it_is_learned_as_when_it_was_drawn(
-    packing: bool, rows: Path, base: Path, tmp_path: Path
+    packing: bool, longest: int | None, rows: Path, base: Path, tmp_path: Path
 ) -> None:
     """Drawn one by one with a cache from prompts padded on the left, and computed again all at once."""
     trainer, _ = trainer_of(policy_job(rows, base, {"temperature": 0.7}, packing=packing), tmp_path)
     collector, rollout = trainer.collector, collected(trainer)
-    mine = list(range(len(rollout.texts)))
-    batch = collector.batch(collector.learning, rollout.texts, mine)
+    mine = list(range(len(rollout.texts) - 1))  # with all of them there is nothing to round up
+    batch = collector.batch(replace(collector.learning, longest=longest), rollout.texts, mine)
+    assert (batch.computed is None) == (longest is None)
     with torch.no_grad(), collector.roles.playing("policy"):
         logits = collector.engine(batch, "policy")
     numbers = [draws_of(0, 1, row, 6)[: rollout.texts.targets[row]] for row in mine]

@@ -15,6 +15,8 @@ from tests.model.policies import policy_job, trainer_of
 from tunesmith.data.collate import Batch
 
 END, PAD = 0, 1
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PROMPTS: dict[str, list[tuple[int, ...]]] = {"table": [(2,), (3,), (4,)], "transformer": [(2, 8), (3, 8), (4, 8)]}
 """A transformer is shown two tokens: of one, and of the same token twice, attention makes the same."""
 VOCABULARY = 9

@@ -115,3 +115,14 @@ def test_a_worker_that_fails_ends_the_others(rows: Path, tmp_path: Path) -> None
     assert outcome.log_tail is not None
     assert "in fail" in outcome.log_tail
     assert "strategy" in (folder.logs / "worker-0.log").read_text(), "the first had begun"
+
+
+def test_a_run_on_this_machine_starts_a_ray_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever other cluster is known here, and even if it answers no more."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    program = (
+        "import ray; from tunesmith.launch.workers import join_ray; join_ray(None, 3); print(ray.nodes()[0]['Alive'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True\n"

@@ -310,7 +310,7 @@ def test_a_reward_model_is_judged_by_held_out_pairs(
         / 60
     )
     assert report.remarks == [
-        "1 pairs left out: no room within training.maxLength, or the same answer twice",
+        "pairs without room within training.maxLength, or with the same answer twice, left out: 1",
         f"preferring the longer answer would reach {longer:.3f} [{report.longer.low:.3f}, {report.longer.high:.3f}]",  # type: ignore[union-attr]
     ]
 

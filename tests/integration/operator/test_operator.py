@@ -175,6 +175,13 @@ def progress_at(address: str, progress: dict[str, Any]) -> Iterator[None]:
         thread.join()
 
 
+def is_quiet(proxy: Proxy, seconds: float) -> bool:
+    """Whether nothing is written for so long."""
+    before = len(proxy.writes)
+    time.sleep(seconds)
+    return len(proxy.writes) == before
+
+
 def test_progress_is_read_from_the_pod(kube: Kube, namespace: str, operator: Operator, ray: Ray, proxy: Proxy) -> None:
     operator.start()
     kube.create(fine_tune_job(NAME, namespace))
@@ -185,9 +192,8 @@ def test_progress_is_read_from_the_pod(kube: Kube, namespace: str, operator: Ope
         ray.train(job)
         ray.show(ray.pod(job, "head"), {"running": {}}, phase="Running", podIP=address, podIPs=[{"ip": address}])
         eventually(lambda: kube.get(*JOB, NAME, namespace)["status"].get("progress") == progress, "the progress")
-        writes = len(proxy.writes)
-        time.sleep(1.5)
-        assert len(proxy.writes) == writes, "progress that stands still is not written"
+        eventually(lambda: is_quiet(proxy, 1), "the events that go with it")
+        assert is_quiet(proxy, 1.5), "progress that stands still is not written"
         progress["step"] = 4
         eventually(lambda: kube.get(*JOB, NAME, namespace)["status"]["progress"]["step"] == 4, "more progress")
 
@@ -208,12 +214,7 @@ def test_at_rest_and_after_a_restart_nothing_is_written(
     kube.create(fine_tune_job("later", namespace))
     eventually(lambda: phase(kube, namespace, "later") == "Starting", "the start")
 
-    def told() -> bool:
-        before = len(proxy.writes)
-        time.sleep(1)
-        return len(proxy.writes) == before
-
-    eventually(told, "all that there is to say of the start")
+    eventually(lambda: is_quiet(proxy, 1), "all that there is to say of the start")
     proxy.writes.clear()
     time.sleep(2)
     operator.start(resync_seconds="1").wait_until_healthy()

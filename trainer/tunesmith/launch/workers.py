@@ -149,7 +149,7 @@ def join_ray(address: str | None, cpus: int) -> None:
     joins = address is not None
     if not ray.is_initialized():
         ray.init(
-            address=address,
+            address=address or "local",  # not one that somebody else has started here
             num_cpus=None if joins else max(len(os.sched_getaffinity(0)), cpus),
             include_dashboard=None if joins else False,
             logging_level=logging.ERROR,
