@@ -78,6 +78,14 @@ class Cluster:
         assert found is not None
         return found
 
+    def await_pod(self, name: str, condition: str, seconds: int) -> None:
+        """Waits for a pod, in the words of `kubectl wait --for`; says what keeps it, such as a pull that fails."""
+        waited = self.run("wait", f"pod/{name}", f"--for={condition}", f"--timeout={seconds}s", seconds=seconds + 10)
+        if waited.returncode != 0:
+            told = self.run("describe", "pod", name).stdout.partition("Events:")[2]
+            log = self.run("logs", name, "--tail=20").stdout
+            raise AssertionError(f"{waited.stderr}{log}what was told of pod {name}:{told}")
+
     def pods_of(self, job: str, component: str) -> list[Object]:
         """The pods of a job that are not on their way out."""
         pods = self.items("pods", f"tunesmith.dev/job={job},tunesmith.dev/component={component}")

@@ -58,10 +58,10 @@ def _run_on_node(cluster: Cluster, image: str, command: str) -> None:
     volume = {"name": "node", "hostPath": {"path": _ON_NODE}}
     spec = {"restartPolicy": "Never", "containers": [container], "volumes": [volume]}
     outside.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
-    done = outside.run("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=90s", seconds=100)
-    log = outside.run("logs", name).stdout
-    outside.kubectl("delete", "pod", name, "--wait=false")
-    assert done.returncode == 0, f"{command}: {log}{done.stderr}"
+    try:
+        outside.await_pod(name, "jsonpath={.status.phase}=Succeeded", seconds=90)
+    finally:
+        outside.kubectl("delete", "pod", name, "--wait=false")
 
 
 def start_reader(cluster: Cluster, image: str, claim_name: str) -> None:
@@ -82,7 +82,7 @@ def start_reader(cluster: Cluster, image: str, claim_name: str) -> None:
         "volumes": [{"name": "runs", "persistentVolumeClaim": {"claimName": claim_name}}],
     }
     cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": READER}, "spec": spec})
-    cluster.kubectl("wait", f"pod/{READER}", "--for=condition=Ready", "--timeout=500s", seconds=510)
+    cluster.await_pod(READER, "condition=Ready", seconds=500)
 
 
 def shell(cluster: Cluster, address: str, command: str) -> str:
