@@ -228,7 +228,7 @@ def _layer_bytes(spec: FineTuneJobSpec, model: Architecture, on_gpu: bool) -> fl
     # bitsandbytes gives results the type of its input, and that is fp32 where the norms are
     width = 2 if half and spec.model.quantization is None else 4
     feed_forward = width * (4 if model.gated else 2) * f
-    attention = (width if on_gpu else 4) * (3 * q + 2 * k)  # a CPU computes it in fp32, unless it has AMX
+    attention = (width if on_gpu else 4) * (3 * q + 2 * k)  # a CPU computes it in fp32, but for long rows with AMX
     norms = (18 if half else 16) * h + (8 * h if full else 0)  # in half precision each product casts its own input
     if not model.gated:  # LayerNorm keeps its input only
         norms -= 2 * 4 * h if full else 0

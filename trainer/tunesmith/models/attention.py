@@ -6,8 +6,7 @@ https://huggingface.co/docs/transformers/attention_interface
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, nullcontext
 from itertools import groupby
 from typing import Any
 
@@ -19,6 +18,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from tunesmith.api.load import InputError, Problem
 
 NAME = "tunesmith_packed"
+_SHORT = 16_384
+"""Elements of a row's queries in one head."""
 
 
 def packed_attention(
@@ -53,24 +54,28 @@ def packed_attention(
         [1, tokens, heads, head size], and no weights.
     """
     refuse_unknown(others)
-    attend = partial(
-        _within_rows,
+    mixed = _within_rows(
+        query,
+        key,
+        value,
         lengths=row_lengths or [query.shape[2]],
         causal=getattr(module, "is_causal", True) if is_causal is None else is_causal,
         window=sliding_window,
         dropout=dropout,
         scaling=scaling,
     )
-    if not faster_in_fp32(query.device):
-        return attend(query, key, value), None
-    with torch.autocast("cpu", enabled=False):
-        return attend(query.float(), key.float(), value.float()).to(value.dtype), None
+    return mixed, None
 
 
-def faster_in_fp32(device: torch.device) -> bool:
-    """Whether attention is faster in fp32 than in bf16, whose kernels for CPUs are made for AMX: without AMX, steps in
-    bf16 took 1.19 times as long with them (docs/benchmarks.md)."""
-    return device.type == "cpu" and not torch.cpu.get_capabilities().get("amx_bf16", False)
+def faster_in_fp32(device: torch.device, length: int, head_size: int) -> bool:
+    """Whether attention within a row is faster in fp32 than in bf16.
+
+    On CPUs the kernels of bf16 are made for AMX, and arrange short rows for it longer than they then compute
+    (docs/benchmarks.md, "Attention on CPUs").
+    """
+    if device.type != "cpu":
+        return False
+    return length * head_size <= _SHORT or not torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
 def _within_rows(
@@ -91,16 +96,18 @@ def _within_rows(
     for (length, count), *parts in zip(runs, *(torch.split(t, sizes, dim=2) for t in (query, key, value)), strict=True):
         band = _band(length, window, causal, query.device) if window is not None and length > window else None
         q, k, v = (_as_batch(part, count, length) for part in parts)
-        mixed = scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=band,
-            dropout_p=dropout,
-            is_causal=causal and band is None,
-            scale=scaling,
-            enable_gqa=query.shape[1] != key.shape[1],
-        )
+        exact = faster_in_fp32(query.device, length, query.shape[-1])
+        with torch.autocast("cpu", enabled=False) if exact else nullcontext():
+            mixed = scaled_dot_product_attention(
+                q.float() if exact else q,
+                k.float() if exact else k,
+                v.float() if exact else v,
+                attn_mask=band,
+                dropout_p=dropout,
+                is_causal=causal and band is None,
+                scale=scaling,
+                enable_gqa=query.shape[1] != key.shape[1],
+            ).to(v.dtype)
         outputs.append(mixed.transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs).unsqueeze(0)
 
